@@ -1,0 +1,64 @@
+"""Everything spx raises on purpose.
+
+SpxError
+├── ParameterError   (also ValueError)  a parameter has the wrong type or is out of bounds
+│   └── UnknownName  a method, format, metric, data set or parameter that is not in its table
+├── ImageError       an image that cannot be read or is not uint8 (H, W, 3)
+├── LabelError       a label map that breaks the contract or does not fit its image
+├── FormatError      a file that is not what its name says, or a format that cannot hold the data
+├── DataError        a data set folder that is not laid out as expected
+├── WeightsError     weights that are damaged or belong to another method
+├── DeviceError      a device that this machine does not have
+└── MissingExtra     an optional package that is not installed
+
+The command line prints the message of an SpxError in one line and nothing else; any other exception is a bug of ours.
+`exit_code` is what the command then returns: 2 for wrong usage, 1 for bad data.
+"""
+
+
+class SpxError(Exception):
+    """Root of all errors spx raises on purpose."""
+
+    exit_code = 1
+
+
+class ParameterError(SpxError, ValueError):
+    """A parameter has the wrong type or is out of bounds."""
+
+    exit_code = 2
+
+
+class UnknownName(ParameterError):
+    """A name that is not in its table; the message offers the nearest one."""
+
+
+class ImageError(SpxError, ValueError):
+    """An image that cannot be read, or an array that is not uint8 (H, W, 3)."""
+
+
+class LabelError(SpxError, ValueError):
+    """A label map that breaks the contract, or that does not fit its image."""
+
+
+class FormatError(SpxError, ValueError):
+    """A file that is not what its name says, or a format that cannot hold the data."""
+
+
+class DataError(SpxError):
+    """A data set folder that is not laid out as expected."""
+
+
+class WeightsError(SpxError):
+    """Weights that are damaged, or that belong to another method."""
+
+
+class DeviceError(SpxError):
+    """A device that this machine does not have."""
+
+    exit_code = 2
+
+
+class MissingExtra(SpxError, ImportError):
+    """An optional package that is not installed; the message says how to get it."""
+
+    exit_code = 2

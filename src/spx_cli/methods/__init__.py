@@ -1,0 +1,30 @@
+"""The table of methods. To add one: write methods/foo.py and add its line."""
+
+import dataclasses
+from typing import Any
+
+from spx_cli import params as parameters
+from spx_cli.methods.base import Method
+from spx_cli.registry import lookup
+
+METHODS = {
+    "slic": "spx_cli.methods.slic:SLIC",
+    "slico": "spx_cli.methods.slic:SLICO",
+    "snic": "spx_cli.methods.snic:SNIC",
+}
+
+
+def create(method: str | Method, **params: Any) -> Method:
+    """Return a reusable, picklable method object: its `segment(image, n_segments)` gives label maps.
+
+    method : a name from METHODS, or a method object to copy with other parameters.
+    Raises UnknownName for a method or parameter that does not exist, ParameterError for a value out of bounds.
+
+    >>> create("snic", compactness=20.0).compactness
+    20.0
+    """
+    if isinstance(method, Method):
+        cls, params = type(method), {**dataclasses.asdict(method), **params}
+    else:
+        cls = lookup(METHODS, "method", method)
+    return parameters.create(cls, cls.name, params)

@@ -1,0 +1,66 @@
+"""What every method is: a frozen dataclass whose fields are its parameters and whose `assign` is its algorithm."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import ceil
+from typing import ClassVar
+
+import numpy as np
+
+from spx_cli import params
+from spx_cli.errors import ImageError, ParameterError
+from spx_cli.finish import finish
+from spx_cli.types import Assignment, Image, Labels
+
+
+def check_image(image: Image) -> None:
+    """Raise ImageError unless `image` is uint8 (H, W, 3) with at least one pixel."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", type(image).__name__)
+        raise ImageError(f"an image must be uint8 (H, W, 3), not {dtype} {shape}; spx_cli.read_image converts files")
+    if image.size == 0:
+        raise ImageError(f"an image must have at least one pixel, not shape {image.shape}")
+
+
+def check_count(n_segments: int, image: Image) -> None:
+    """Raise ParameterError unless 1 <= n_segments <= number of pixels."""
+    pixels = image.shape[0] * image.shape[1]
+    if not isinstance(n_segments, int | np.integer) or isinstance(n_segments, bool):
+        raise ParameterError(f"n_segments must be an integer, not {n_segments!r}")
+    if not 1 <= n_segments <= pixels:
+        raise ParameterError(f"n_segments must be between 1 and the number of pixels, {pixels}, not {n_segments}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A superpixel method. Subclasses declare parameters with `param` and write `assign`.
+
+    An instance is immutable, hashable, picklable, and its repr is the provenance that results carry.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[str] = "classical"
+    paper: ClassVar[str]
+    # The method is asked for this many times n_segments, and the finishing stage merges the surplus.
+    surplus: ClassVar[float] = 1.25
+
+    def __post_init__(self) -> None:
+        params.check(self)
+
+    @abstractmethod
+    def assign(self, image: Image, n_segments: int) -> Assignment:
+        """Return about n_segments labels for a valid image, and the features in which to finish them."""
+
+    def segment(
+        self, image: Image, n_segments: int = 200, *, native_count: bool = False, raw: bool = False
+    ) -> Labels:
+        """Return exactly n_segments 4-connected regions, int32 (H, W); see `spx_cli.segment`."""
+        check_image(image)
+        check_count(n_segments, image)
+        if raw or native_count:
+            assignment = self.assign(image, int(n_segments))
+        else:
+            assignment = self.assign(image, min(ceil(self.surplus * n_segments), image.shape[0] * image.shape[1]))
+        if raw:
+            return assignment.labels.astype(np.int32, copy=False)
+        return finish(*assignment, n_segments=int(n_segments), exact=not native_count)

@@ -1,0 +1,30 @@
+"""The two arrays that every part of spx exchanges.
+
+Image   uint8 (H, W, 3), RGB, H and W at least 1.
+Labels  int32 (H, W), ids 0..K-1 without gaps, numbered in raster order of their first pixel, each id one 4-connected
+        region, every pixel labelled. `labels.check` says whether a map keeps this contract.
+
+Between a method and the finishing stage a map may be anything (`Assignment`); what leaves `Method.segment` is Labels.
+Coordinates are (y, x), row first, everywhere; sizes are (height, width).
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Labels = NDArray[np.int32]
+Features = NDArray[np.float32]
+
+
+class Assignment(NamedTuple):
+    """What a method hands to the finishing stage.
+
+    labels : (H, W) integers of any kind: scattered, with gaps, 8-connected. Ids are not negative.
+    features : (H, W, C) float32, the space in which the method compares pixels; regions are merged by their distance
+        there. Most methods hand over Lab (`color.rgb_to_lab`), the learned ones their pixel features.
+    """
+
+    labels: NDArray[Any]
+    features: Features
