@@ -7,10 +7,12 @@ line, and fills `spx methods show`.
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from spx_cli.errors import ParameterError
 from spx_cli.registry import unknown
+
+T = TypeVar("T")
 
 
 def param(
@@ -39,7 +41,7 @@ def bounds(field: dataclasses.Field[Any]) -> str:
     return " and ".join(f"{sign} {field.metadata[k]:g}" for k, sign in signs.items() if field.metadata[k] is not None)
 
 
-def create[T](cls: type[T], owner: str, values: dict[str, Any]) -> T:
+def create(cls: type[T], owner: str, values: dict[str, Any]) -> T:
     """Return cls(**values); a name that cls does not declare is an UnknownName that says whose parameter is missing."""
     for name in values:
         if name not in fields(cls):
