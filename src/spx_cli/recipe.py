@@ -1,0 +1,92 @@
+"""How a network is trained, as data: a method offers named recipes, a TOML file and NAME=VALUE texts change them."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from spx_cli import params
+from spx_cli.errors import FormatError, ParameterError
+from spx_cli.params import param
+from spx_cli.registry import unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides the weights, apart from the network, its loss and the data."""
+
+    steps: int = param(100_000, "optimiser steps", ge=1)
+    batch_size: int = param(8, "samples per step and process", ge=1)
+    optimizer: str = param("adam", "adam adds the decay to the gradient, adamw to the step", choices=("adam", "adamw"))
+    lr: float = param(1e-4, "learning rate; the peak where the schedule is one-cycle", gt=0)
+    weight_decay: float = param(0.0, "weight decay", ge=0)
+    decay: str = param(
+        "matrices",
+        "what decays: tensors of two and more axes, all but the biases, or all",
+        choices=("matrices", "weights", "all"),
+    )
+    schedule: str = param(
+        "constant",
+        "one-cycle rises linearly, then falls as a cosine to a thousandth of the peak",
+        choices=("constant", "halve", "one-cycle"),
+    )
+    halve_at: int = param(200_000, "step after which the rate of schedule halve is halved", ge=1)
+    warmup: float = param(0.1, "share of the steps in which one-cycle rises", ge=0, le=1)
+    clip: float = param(0.0, "largest norm of the gradient; 0 = no limit", ge=0)
+    ema: float = param(
+        0.0, "decay per step of the averaged weights, which are validated and exported; 0 = off", ge=0, le=1
+    )
+    amp: str = param("none", "autocast of the forward pass", choices=("none", "bf16"))
+    crop: int = param(0, "side of the random square crop, pixels; 0 = whole images", ge=0)
+    scale_min: float = param(1.0, "smallest random magnification", gt=0)
+    scale_max: float = param(1.0, "largest random magnification", gt=0)
+    scale_sd: float = param(
+        0.0, "standard deviation of the magnification around 1, cut to its bounds; 0 = uniform in the logarithm", ge=0
+    )
+    flips: str = param("none", "random mirroring, each axis with probability one half", choices=("none", "h", "hv"))
+    seed: int = param(0, "of the first weights, the order of the samples, and their crops", ge=0)
+    validate_every: int = param(1000, "steps between validations; 0 = never", ge=0)
+    validate_counts: str = param("200", "numbers of superpixels at which to validate, with commas between")
+    validate_images: int = param(0, "number of validation images, evenly spaced over the split; 0 = all", ge=0)
+    log_every: int = param(10, "steps between lines of the log", ge=1)
+    checkpoint_minutes: float = param(10.0, "minutes between checkpoints; 0 = after each step", ge=0)
+
+    def __post_init__(self) -> None:
+        params.check(self)
+        if self.scale_min > self.scale_max:
+            raise ParameterError(f"scale_min {self.scale_min} must not be larger than scale_max {self.scale_max}")
+        _ = self.counts
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of superpixels at which to validate; ParameterError where the text holds anything else."""
+        parts = [part.strip() for part in self.validate_counts.split(",")]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise ParameterError(f"validate_counts must be like 100,200 not {self.validate_counts!r}")
+        return tuple(int(part) for part in parts)
+
+
+def choose(
+    recipes: Mapping[str, Recipe], name: str = "", *, config: Path | None = None, overrides: Iterable[str] = ()
+) -> Recipe:
+    """Return the recipe called `name` (the first without one), changed by a TOML file, then by 'name=value' texts.
+
+    config : a file of `name = value` lines, the fields of Recipe.
+    Raises UnknownName for a recipe or field that does not exist, ParameterError for a value of the wrong type or out
+    of bounds, FormatError for a file that is not TOML.
+    """
+    if name and name not in recipes:
+        raise unknown("recipe", name, recipes)
+    recipe = recipes[name] if name else next(iter(recipes.values()))
+    values = {} if config is None else _read(config)
+    values.update(params.parse(Recipe, "the recipe", overrides))
+    return params.create(Recipe, "the recipe", {**asdict(recipe), **values})
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParameterError(f"no such file: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path} is not TOML: {error}") from None
