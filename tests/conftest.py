@@ -2,6 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# the first call of a kernel compiles it
+settings.register_profile("spx", deadline=None)
+settings.load_profile("spx")
 
 
 @pytest.fixture(autouse=True)

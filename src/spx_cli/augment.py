@@ -1,0 +1,125 @@
+"""Random magnification, crop and mirroring of an image and its annotation, as a function of (seed, position) alone.
+
+Position p is the p-th sample of a training run, counted over all steps and processes. So a run that was killed and
+resumed, or spread over several processes, sees the same samples as one that was not.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from spx_cli.recipe import Recipe
+from spx_cli.types import Image
+
+Truth = NDArray[np.int64]
+
+
+class View(NamedTuple):
+    """A window on a magnified image: `size` pixels from (top, left) of the image enlarged by `scale`, then mirrored."""
+
+    scale: tuple[float, float]
+    top: int
+    left: int
+    size: tuple[int, int]
+    flip_y: bool
+    flip_x: bool
+
+
+def generator(seed: int, position: int, stream: int = 0) -> np.random.Generator:
+    """Return the random numbers of one position; Philox is counter-based, so none has to be drawn to reach it."""
+    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, 0, position]))
+
+
+def index(seed: int, position: int, count: int) -> int:
+    """Return which of `count` samples stands at a position: each epoch is a permutation of its own."""
+    return int(_permutation(seed, position // count, count)[position % count])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return generator(seed, epoch, stream=1).permutation(count)
+
+
+def draw(rng: np.random.Generator, size: tuple[int, int], recipe: Recipe) -> View:
+    """Return a random view of an image of `size` (height, width).
+
+    The magnification never makes an image smaller than the crop; an image that is itself smaller is enlarged to it.
+    """
+    height, width = size
+    if recipe.scale_sd > 0:
+        scale = float(np.clip(rng.normal(1.0, recipe.scale_sd), recipe.scale_min, recipe.scale_max))
+    else:
+        scale = float(np.exp(rng.uniform(np.log(recipe.scale_min), np.log(recipe.scale_max))))
+    scale = max(scale, recipe.crop / min(size), 1 / min(size))
+    rows, columns = max(round(height * scale), recipe.crop), max(round(width * scale), recipe.crop)
+    crop = (recipe.crop, recipe.crop) if recipe.crop else (rows, columns)
+    top, left = int(rng.integers(rows - crop[0] + 1)), int(rng.integers(columns - crop[1] + 1))
+    flip_y, flip_x = rng.random(2) < 0.5
+    return View(
+        (rows / height, columns / width),
+        top,
+        left,
+        crop,
+        bool(flip_y and recipe.flips == "hv"),
+        bool(flip_x and recipe.flips != "none"),
+    )
+
+
+def look(image: Image, truth: NDArray[Any] | None, view: View) -> tuple[Image, Truth | None]:
+    """Return what a view shows: the image uint8 (h, w, 3), bilinear, and the annotation int64 (h, w), nearest.
+
+    truth : (H, W) ids 0..G-1, and -1 for pixels without one; they come back numbered anew in raster order, from 0
+        without gaps, so that a crop holds no id it does not show.
+    """
+    seen = np.empty((*view.size, 3), np.uint8)
+    ids = np.empty(view.size if truth is not None else (0, 0), np.int64)
+    source = truth if truth is not None else np.empty((0, 0), np.int16)
+    table = np.full(int(source.max(initial=0)) + 1, -1, np.int64)
+    _look(image, source, table, *view.scale, view.top, view.left, view.flip_y, view.flip_x, seen, ids)
+    return seen, ids if truth is not None else None
+
+
+@njit(cache=True, nogil=True)
+def _look(image, truth, table, scale_y, scale_x, top, left, flip_y, flip_x, seen, ids):
+    """Image (H, W, 3), truth (H, W) or empty, table (G,) of -1; fills seen (h, w, 3) and ids (h, w)."""
+    height, width = image.shape[:2]
+    rows, columns = seen.shape[:2]
+    following = 0
+    for i in range(rows):
+        y = (top + (rows - 1 - i if flip_y else i) + 0.5) / scale_y
+        near_y = min(int(y), height - 1)
+        y = min(max(y - 0.5, 0.0), height - 1.0)
+        y0 = int(y)
+        y1 = min(y0 + 1, height - 1)
+        fy = np.float32(y - y0)
+        for j in range(columns):
+            x = (left + (columns - 1 - j if flip_x else j) + 0.5) / scale_x
+            near_x = min(int(x), width - 1)
+            x = min(max(x - 0.5, 0.0), width - 1.0)
+            x0 = int(x)
+            x1 = min(x0 + 1, width - 1)
+            fx = np.float32(x - x0)
+            for c in range(3):
+                upper = image[y0, x0, c] + fx * (np.float32(image[y0, x1, c]) - np.float32(image[y0, x0, c]))
+                lower = image[y1, x0, c] + fx * (np.float32(image[y1, x1, c]) - np.float32(image[y1, x0, c]))
+                seen[i, j, c] = np.uint8(upper + fy * (lower - upper) + np.float32(0.5))
+            if truth.size:
+                old = truth[near_y, near_x]
+                if old < 0:
+                    ids[i, j] = -1
+                else:
+                    if table[old] < 0:
+                        table[old] = following
+                        following += 1
+                    ids[i, j] = table[old]
+
+
+def compact(truth: NDArray[Any]) -> NDArray[Any]:
+    """Return an annotation with ids 0..G-1 in their order of size, -1 where it was negative; int16 where that fits."""
+    ids, inverse = np.unique(truth, return_inverse=True)
+    missing = int(np.searchsorted(ids, 0))
+    kind = np.int16 if len(ids) <= np.iinfo(np.int16).max else np.int32
+    return np.maximum(inverse.reshape(truth.shape) - missing, -1).astype(kind)
