@@ -1,0 +1,210 @@
+"""What every data set is: patterns of file names that pair images with annotations, and a reader of annotations."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from spx_cli.errors import DataError, LabelError
+from spx_cli.io import read_image
+from spx_cli.registry import unknown
+from spx_cli.types import Image
+
+Truth = NDArray[np.int32]
+
+
+class Sample(NamedTuple):
+    """One image of a data set with all its annotations.
+
+    image : uint8 (H, W, 3).
+    truths : int32 (H, W) each, in the order of the file; BSDS500 has about five, a flow data set none.
+    flow : (H, W, 2) float32 as (x, y) displacement in pixels; only in flow data sets.
+    valid : (H, W) bool, where the flow is known.
+    ignore_label : the id in `truths` that marks pixels without an annotation.
+    """
+
+    id: str
+    image: Image
+    truths: tuple[Truth, ...] = ()
+    flow: NDArray[np.float32] | None = None
+    valid: NDArray[np.bool_] | None = None
+    ignore_label: int | None = None
+
+
+class Entry(NamedTuple):
+    """The files of one sample; `truths` in order of annotation."""
+
+    id: str
+    image: Path
+    truths: tuple[Path, ...] = ()
+
+
+class Layout(NamedTuple):
+    """One way the files lie: patterns below the root, '/' between folders.
+
+    `*` stands for a part of the sample's id, `{split}` for the folder name of the split. Several image patterns are
+    alternatives; several truth patterns are further annotations of the same image.
+    """
+
+    images: tuple[str, ...]
+    truths: tuple[str, ...]
+
+
+class Dataset(ABC):
+    """A data set in a folder: `len()`, and `[i]` reads a Sample. Immutable and picklable; holds paths, never pixels.
+
+    entries : the complete samples, sorted by id.
+    unpaired : one line for each image without annotation and each annotation without image.
+    """
+
+    layouts: ClassVar[tuple[Layout, ...]]
+    # Folders below the given one in which archives of this data set unpack.
+    nested: ClassVar[tuple[str, ...]] = ()
+    # From the name of a split to the word that stands for it in paths.
+    splits: ClassVar[Mapping[str, str]] = {}
+    # The split that the field reports on, where there is one.
+    default_split: ClassVar[str | None] = None
+    ignore_label: ClassVar[int | None] = None
+    # Whether images without annotation are usual in this data set, rather than a fault of the folder.
+    spare_images: ClassVar[bool] = False
+
+    def __init__(self, root: str | Path, split: str | None = None) -> None:
+        """Find the files; raises DataError where there are none, UnknownName for a split that does not exist."""
+        if split is not None and split not in self.splits and not self.names_split(split):
+            known = self.splits or ["no splits"]
+            raise unknown(f"split of {type(self).__name__}", split, known)
+        self.root, self.split = Path(root), split
+        self.entries, self.unpaired = self.find()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample; raises ImageError, DataError or LabelError naming the file that is at fault."""
+        entry = self.entries[index]
+        return self.check(self.read(entry, read_image(entry.image)), entry)
+
+    @abstractmethod
+    def read(self, entry: Entry, image: Image) -> Sample:
+        """Return the sample whose image has been read."""
+
+    def names_split(self, split: str) -> bool:
+        """Whether a split that is not in `splits` can be asked for."""
+        return False
+
+    def members(self, root: Path) -> set[str] | None:
+        """Return the ids of the split asked for, where a list beside the images tells; None takes all."""
+        return None
+
+    def find(self) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+        """Return the complete samples, and a line for each image or annotation that lacks the other."""
+        words = [w for name, w in self.splits.items() if self.split in (None, name)] or [""]
+        for folder in ("", *self.nested):
+            base = self.root / folder
+            for layout in self.layouts:
+                images: dict[str, Path] = {}
+                truths: dict[str, list[Path]] = {}
+                for word in words if "{split}" in layout.images[0] else [""]:
+                    for pattern in layout.images:
+                        images.update(matches(base, pattern.replace("{split}", word)))
+                    for pattern in layout.truths:
+                        for name, path in matches(base, pattern.replace("{split}", word)):
+                            truths.setdefault(name, []).append(path)
+                if images and truths:
+                    return self.pair(images, {name: tuple(paths) for name, paths in truths.items()}, self.members(base))
+        choice = words[0] if len(words) == 1 else "{" + ",".join(words) + "}"
+        looked = [p.replace("{split}", choice) for layout in self.layouts for p in (*layout.images, *layout.truths)]
+        raise missing(self, looked)
+
+    def pair(
+        self, images: Mapping[str, Path], truths: Mapping[str, tuple[Path, ...]], members: set[str] | None
+    ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+        """Return the entries of ids that have both, and a line for each that lacks one."""
+        wanted = set(images) | set(truths) if members is None else members
+        both = sorted(wanted & set(images) & set(truths))
+        unpaired = [f"{truths[i][0]}: no image of that name" for i in sorted((wanted & set(truths)) - set(images))]
+        if not self.spare_images:
+            unpaired += [
+                f"{images[i]}: no annotation of that name" for i in sorted((wanted & set(images)) - set(truths))
+            ]
+        unpaired += [f"{i}: listed in split {self.split}, no such file" for i in sorted(wanted - {*images, *truths})]
+        return tuple(Entry(i, images[i], truths[i]) for i in both), tuple(unpaired)
+
+    def check(self, sample: Sample, entry: Entry) -> Sample:
+        """Return the sample; raises LabelError unless annotations and flow have the image's size."""
+        size = sample.image.shape[:2]
+        extra = [] if sample.flow is None else [sample.flow]
+        for index, array in enumerate([*sample.truths, *extra]):
+            if array.shape[:2] != size:
+                path = entry.truths[min(index, len(entry.truths) - 1)]
+                raise LabelError(
+                    f"{path}: annotation {index} is {text(array.shape)}, but {entry.image} is {text(size)}"
+                )
+        return sample
+
+
+class PictureDataset(Dataset):
+    """A data set whose annotations are pictures of ids."""
+
+    def read(self, entry: Entry, image: Image) -> Sample:
+        """Return the sample whose image has been read."""
+        truths = tuple(read_ids(path) for path in entry.truths)
+        return Sample(entry.id, image, truths, ignore_label=self.ignore_label)
+
+
+def matches(base: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """Yield (id, path) of the files below `base` that fit the pattern; the id is what the stars stand for."""
+    known = re.compile(re.escape(pattern).replace(r"\*", "([^/]+)"))
+    for path in sorted(base.glob(pattern)):
+        match = known.fullmatch(path.relative_to(base).as_posix())
+        if match and path.is_file():
+            yield "/".join(match.groups()), path
+
+
+def missing(dataset: Dataset, looked: Iterable[str]) -> DataError:
+    """Return the error for a folder without such data: what was looked for and what there is."""
+    root = dataset.root
+    if not root.exists():
+        return DataError(f"no such folder: {root}")
+    if not root.is_dir():
+        return DataError(f"not a folder: {root}; a data set is given by its folder")
+    inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+    found = ", ".join(inside[:12]) + (f", ... ({len(inside)} in all)" if len(inside) > 12 else "")
+    below = f" (also below {', '.join(f'{folder}/' for folder in dataset.nested)})" if dataset.nested else ""
+    return DataError(
+        f"no {type(dataset).__name__} data in {root}: looked for {' and '.join(looked)}{below}; "
+        f"the folder holds {found or 'nothing'}"
+    )
+
+
+def read_ids(path: Path) -> Truth:
+    """Return the ids stored in a picture, int32 (H, W): grey levels or palette indices.
+
+    A colour picture whose three channels agree is grey; other colours become red * 65536 + green * 256 + blue. Raises DataError for a file that is no picture.
+    """
+    try:
+        with Pillow.open(path) as picture:
+            plain = picture.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "RGB")
+            values: NDArray[Any] = np.asarray(picture if plain else picture.convert("RGB"))
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}") from None
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    if values.ndim == 3:
+        red, green, blue = np.moveaxis(values.astype(np.int32), 2, 0)
+        grey = np.array_equal(red, green) and np.array_equal(red, blue)
+        values = red if grey else red * 65536 + green * 256 + blue
+    return values.astype(np.int32)
+
+
+def text(shape: tuple[int, ...]) -> str:
+    """Return the size of an array as people write it: width x height."""
+    return f"{shape[1]}x{shape[0]}" if len(shape) >= 2 else f"of shape {shape}"
