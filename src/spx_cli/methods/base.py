@@ -1,6 +1,7 @@
 """What every method is: a frozen dataclass whose fields are its parameters and whose `assign` is its algorithm."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
@@ -51,9 +52,7 @@ class Method(ABC):
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return about n_segments labels for a valid image, and the features in which to finish them."""
 
-    def segment(
-        self, image: Image, n_segments: int = 200, *, native_count: bool = False, raw: bool = False
-    ) -> Labels:
+    def segment(self, image: Image, n_segments: int = 200, *, native_count: bool = False, raw: bool = False) -> Labels:
         """Return exactly n_segments 4-connected regions, int32 (H, W); see `spx_cli.segment`."""
         check_image(image)
         check_count(n_segments, image)
@@ -64,3 +63,9 @@ class Method(ABC):
         if raw:
             return assignment.labels.astype(np.int32, copy=False)
         return finish(*assignment, n_segments=int(n_segments), exact=not native_count)
+
+    def segment_batch(
+        self, images: Sequence[Image], n_segments: int = 200, *, native_count: bool = False, raw: bool = False
+    ) -> list[Labels]:
+        """Return the label map of each image; methods that gain from images of one size together override it."""
+        return [self.segment(image, n_segments, native_count=native_count, raw=raw) for image in images]

@@ -1,0 +1,206 @@
+"""The finishing stage: any map becomes Labels with exactly the asked number of regions.
+
+    1. connect: every 4-connected component becomes a region of its own;
+    2. merge: regions below SMALL of the mean size join their most similar neighbour, then the cheapest pairs of
+       neighbours merge until the count is met, both in the method's own features (`graph`);
+    3. split: where there are too few, the largest regions are cut by connected growth inside them.
+
+It runs after every method, so connectivity, cleaning and counts are decided here and nowhere else.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from spx_cli.graph import absorb, merge, region_graph
+from spx_cli.labels import components
+from spx_cli.types import Features, Labels
+
+SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
+
+
+def finish(labels: NDArray[Any], features: Features, n_segments: int, *, exact: bool = True) -> Labels:
+    """Return the map as Labels: connected, debris merged, ids in raster order, exactly `n_segments` regions.
+
+    labels : (H, W) integers of any kind. features : (H, W, C) float32 in which regions are compared.
+    exact : False keeps the count that the map has once it is clean.
+
+    >>> scattered = np.array([[0, 1, 0, 0], [0, 1, 0, 0]])
+    >>> finish(scattered, np.zeros((2, 4, 1), np.float32), 3)
+    array([[0, 1, 2, 2],
+           [0, 1, 2, 2]], dtype=int32)
+    """
+    regions, count = components(labels)
+    min_size = int(SMALL * labels.size / n_segments)
+    if count > n_segments or not exact:
+        into, graph = absorb(region_graph(regions, features, count), min_size, n_segments if exact else 1)
+        count = len(graph.size)
+        if exact and count > n_segments:
+            into, count = merge(graph, n_segments)[into], n_segments
+        _replace(regions, into)
+    if exact and count < n_segments:
+        regions, _ = components(split(regions, count, n_segments))
+    return regions
+
+
+def split(labels: Labels, count: int, n_regions: int) -> Labels:
+    """Return a map of `n_regions` connected regions made by cutting the largest of the `count` regions of `labels`.
+
+    labels : (H, W) int32, each id one 4-connected region. The parts of a region are about equally large.
+    """
+    out = labels.copy()
+    _split(labels, _parts(np.bincount(labels.ravel(), minlength=count), n_regions), out)
+    return out
+
+
+def upstream_rule(labels: NDArray[Any], n_segments: int) -> Labels:
+    """Return the map after the small-region rule of the authors of SSN, LNS-Net, RIM and SpixelFCN, for parity.
+
+    Regions grow in raster order to at most 3 times the mean size; one below SMALL of it takes the label of the last
+    labelled neighbour it met. The count is not kept; ids are consecutive. Equal to the helper that these projects took
+    from scikit-image 0.16 (`start_label=0`), including that an undersized first region shares id 0 with the next.
+    """
+    mean = labels.size / n_segments
+    out = np.full(labels.shape, -1, np.int32)
+    _upstream_rule(labels, int(SMALL * mean), int(3 * mean), out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _replace(labels, into):
+    """labels (H, W) int32, changed in place; into (R,) int32."""
+    for y in range(labels.shape[0]):
+        row = labels[y]
+        for x in range(labels.shape[1]):
+            row[x] = into[row[x]]
+
+
+@njit(cache=True, nogil=True)
+def _parts(size, n_regions):
+    """size (R,) int64. Returns how many parts each region is cut into, (R,) int64, n_regions in all, none above size."""
+    count = len(size)
+    parts = np.ones(count, np.int64)
+    # The least mean part size for which the parts do not exceed n_regions, by bisection; what is missing goes in order.
+    low, high = 1.0, float(size.max())
+    for _ in range(64):
+        middle = 0.5 * (low + high)
+        total = 0
+        for i in range(count):
+            total += max(1, int(size[i] / middle))
+        if total > n_regions:
+            low = middle
+        else:
+            high = middle
+    total = 0
+    for i in range(count):
+        parts[i] = max(1, int(size[i] / high))
+        total += parts[i]
+    while total < n_regions:
+        widest = 0
+        for i in range(count):
+            if size[i] * parts[widest] > size[widest] * parts[i]:
+                widest = i
+        parts[widest] += 1
+        total += 1
+    return parts
+
+
+@njit(cache=True, nogil=True)
+def _flood(labels, label, queue, filled, mark, seen):
+    """labels (H, W), label its region; queue (N,) flat indices, `filled` of them set; grows to the whole region.
+
+    seen (H, W) int64 takes `mark` where the flood has been. Returns the length of the queue.
+    """
+    height, width = labels.shape
+    i = 0
+    while i < filled:
+        y, x = divmod(queue[i], width)
+        i += 1
+        for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            v, u = y + dy, x + dx
+            if 0 <= v < height and 0 <= u < width and labels[v, u] == label and seen[v, u] != mark:
+                seen[v, u] = mark
+                queue[filled] = v * width + u
+                filled += 1
+    return filled
+
+
+@njit(cache=True, nogil=True)
+def _split(labels, parts, out):
+    """labels (H, W) int32, parts (R,) int64; out (H, W) int32, a copy of labels, gets new ids from R upwards."""
+    height, width = labels.shape
+    seen = np.full((height, width), -1, np.int64)
+    queue = np.empty(height * width, np.int64)
+    seeds = np.empty(parts.max(), np.int64)
+    fresh = len(parts)
+    for start in range(height * width):
+        label = labels[start // width, start % width]
+        n = parts[label]
+        if n == 1:
+            continue
+        # Three floods: to find a far end of the region, to order its pixels by distance from there, and to grow the
+        # parts from evenly spaced pixels of that order.
+        seen[start // width, start % width] = 3 * label
+        queue[0] = start
+        area = _flood(labels, label, queue, 1, 3 * label, seen)
+        queue[0] = queue[area - 1]
+        seen[queue[0] // width, queue[0] % width] = 3 * label + 1
+        _flood(labels, label, queue, 1, 3 * label + 1, seen)
+        for j in range(n):
+            seeds[j] = queue[(2 * j + 1) * area // (2 * n)]
+        for j in range(n):
+            queue[j] = seeds[j]
+            y, x = divmod(seeds[j], width)
+            seen[y, x] = 3 * label + 2
+            out[y, x] = label if j == 0 else fresh + j - 1
+        filled, i = n, 0
+        while i < filled:
+            y, x = divmod(queue[i], width)
+            i += 1
+            for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+                v, u = y + dy, x + dx
+                if 0 <= v < height and 0 <= u < width and labels[v, u] == label and seen[v, u] != 3 * label + 2:
+                    seen[v, u] = 3 * label + 2
+                    out[v, u] = out[y, x]
+                    queue[filled] = v * width + u
+                    filled += 1
+        fresh += n - 1
+        parts[label] = 1
+
+
+@njit(cache=True, nogil=True)
+def _upstream_rule(labels, min_size, max_size, out):
+    """labels (H, W) integers; out (H, W) int32, -1 on entry."""
+    height, width = labels.shape
+    queue = np.empty(max(max_size, 1), np.int64)
+    fresh, adjacent = 0, 0
+    for y0 in range(height):
+        for x0 in range(width):
+            if out[y0, x0] >= 0:
+                continue
+            adjacent = 0 if fresh == 0 else adjacent
+            out[y0, x0] = fresh
+            queue[0] = y0 * width + x0
+            filled, i = 1, 0
+            while i < filled < max_size:
+                y, x = divmod(queue[i], width)
+                i += 1
+                for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+                    v, u = y + dy, x + dx
+                    if not (0 <= v < height and 0 <= u < width):
+                        continue
+                    if labels[v, u] == labels[y0, x0] and out[v, u] == -1:
+                        out[v, u] = fresh
+                        queue[filled] = v * width + u
+                        filled += 1
+                        if filled >= max_size:
+                            break
+                    elif out[v, u] >= 0 and out[v, u] != fresh:
+                        adjacent = out[v, u]
+            if filled < min_size:
+                for j in range(filled):
+                    out[queue[j] // width, queue[j] % width] = adjacent
+            else:
+                fresh += 1

@@ -1,0 +1,348 @@
+"""The region adjacency graph of a label map, and merging on it.
+
+Two neighbouring regions with n1 and n2 pixels and mean features m1 and m2 cost
+
+    |m1 - m2|^2 (n1 n2 / (n1 + n2))^(3/4)
+
+to merge. With exponent 1 this is Ward's criterion, the increase of the squared error; with 3/4 large even regions merge
+a little sooner, which scored best on BSDS500.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from spx_cli.labels import root
+from spx_cli.types import Features, Labels
+
+
+class RegionGraph(NamedTuple):
+    """Regions and which of them touch.
+
+    size : (R,) pixels. mean : (R, C) mean features. edges : (E, 2) pairs of neighbours, the smaller id first.
+    border : (E,) length of the common border in pixel sides.
+    """
+
+    size: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    edges: NDArray[np.int32]
+    border: NDArray[np.int32]
+
+
+def region_graph(labels: Labels, features: Features, count: int) -> RegionGraph:
+    """Return the graph of a map of `count` 4-connected regions.
+
+    labels : (H, W) int32, ids 0..count-1. features : (H, W, C) float32.
+
+    >>> labels = np.array([[0, 0, 1]], np.int32)
+    >>> region_graph(labels, np.array([[[1], [3], [5]]], np.float32), 2).mean[:, 0]
+    array([2., 5.])
+    """
+    size, mean = _region_means(labels, features, count)
+    edges, border = _region_edges(labels, count)
+    return RegionGraph(size, mean, edges, border)
+
+
+def absorb(graph: RegionGraph, min_size: int, n_regions: int = 1) -> tuple[NDArray[np.int32], RegionGraph]:
+    """Return which region each one belongs to once those below `min_size` pixels joined their most similar neighbour.
+
+    In raster order, and only while more than `n_regions` are left. The second result is the graph of the new regions,
+    which are numbered in order of their first member.
+    """
+    into = np.arange(len(graph.size), dtype=np.int32)
+    size, mean = graph.size.copy(), graph.mean.copy()
+    count = _absorb(size, mean, graph.edges, min_size, n_regions, into)
+    edges, border = _contract(graph.edges, graph.border, into, count)
+    return into, RegionGraph(size[:count], mean[:count], edges, border)
+
+
+def merge(graph: RegionGraph, n_regions: int) -> NDArray[np.int32]:
+    """Return which of `n_regions` each region belongs to after merging the cheapest pair of neighbours again and again.
+
+    The merged regions are numbered in order of their first member. There are more of them only where the graph has
+    more connected parts.
+    """
+    into = np.empty(len(graph.size), np.int32)
+    _merge(graph.size, graph.mean, graph.edges, n_regions, into)
+    return into
+
+
+@njit(cache=True, nogil=True)
+def _region_means(labels, features, count):
+    """labels (H, W) int32; features (H, W, C). Returns sizes (R,) int64 and means (R, C) float64."""
+    height, width, channels = features.shape
+    size = np.zeros(count, np.int64)
+    total = np.zeros((count, channels), np.float64)
+    run = np.empty(channels, np.float64)
+    for y in range(height):
+        row = labels[y]
+        start = 0
+        while start < width:
+            # Sum along the run in one small buffer: adding to the region pixel by pixel waits on memory.
+            label = row[start]
+            run[:] = 0.0
+            stop = start
+            while stop < width and row[stop] == label:
+                for c in range(channels):
+                    run[c] += features[y, stop, c]
+                stop += 1
+            size[label] += stop - start
+            for c in range(channels):
+                total[label, c] += run[c]
+            start = stop
+    for label in range(count):
+        for c in range(channels):
+            total[label, c] /= size[label]
+    return size, total
+
+
+@njit(cache=True, nogil=True)
+def _table(count):
+    """Scalar. Returns an empty hash table of edge numbers, and room for the edges and borders of `count` regions."""
+    # The graph of 4-connected regions is planar, so it has at most 3 R edges: the table never fills up.
+    length = 16
+    while length < 6 * count:
+        length *= 2
+    return np.full(length, -1, np.int32), np.empty((3 * count + 1, 2), np.int32), np.zeros(3 * count + 1, np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _edge(table, edges, found, a, b):
+    """table (M,), edges (E, 2): number of the edge between a and b; `found`, and entered there, if it is new."""
+    low, high = min(a, b), max(a, b)
+    mask = len(table) - 1
+    slot = ((low * 0x9E3779B1) ^ (high * 0x85EBCA6B)) & mask
+    while table[slot] >= 0:
+        known = table[slot]
+        if edges[known, 0] == low and edges[known, 1] == high:
+            return known
+        slot = (slot + 1) & mask
+    table[slot] = found
+    edges[found, 0], edges[found, 1] = low, high
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _region_edges(labels, count):
+    """labels (H, W) int32 of connected regions. Returns edges (E, 2) int32 and border lengths (E,) int32."""
+    height, width = labels.shape
+    table, edges, border = _table(count)
+    found = 0
+    for y in range(height):
+        row, below = labels[y], labels[min(y + 1, height - 1)]
+        # Along a border the same two regions meet again and again: look a pair up only when it changes.
+        last_a, last_b, last = -1, -1, 0
+        for x in range(width):
+            here = row[x]
+            for side in range(2):
+                other = below[x] if side else row[min(x + 1, width - 1)]
+                if other != here:
+                    if here != last_a or other != last_b:
+                        last_a, last_b, last = here, other, _edge(table, edges, found, here, other)
+                        found = max(found, last + 1)
+                    border[last] += 1
+    return edges[:found].copy(), border[:found].copy()
+
+
+@njit(cache=True, nogil=True)
+def _contract(edges, border, into, count):
+    """edges (E, 2), border (E,), into (R,). Returns the edges between merged regions, each once, and their borders."""
+    table, kept, length = _table(count)
+    found = 0
+    for e in range(len(edges)):
+        a, b = into[edges[e, 0]], into[edges[e, 1]]
+        if a != b:
+            number = _edge(table, kept, found, a, b)
+            found = max(found, number + 1)
+            length[number] += border[e]
+    return kept[:found].copy(), length[:found].copy()
+
+
+@njit(cache=True, nogil=True)
+def _distance(mean, a, b):
+    """mean (R, C). Scalar: squared distance of the mean features of regions a and b."""
+    distance = 0.0
+    for c in range(mean.shape[1]):
+        difference = mean[a, c] - mean[b, c]
+        distance += difference * difference
+    return distance
+
+
+@njit(cache=True, nogil=True)
+def _cost(size, mean, a, b):
+    """size (R,), mean (R, C). Scalar: cost of merging regions a and b, see the top of this file."""
+    n = size[a] * size[b] / (size[a] + size[b])
+    return _distance(mean, a, b) * np.sqrt(n * np.sqrt(n))
+
+
+@njit(cache=True, nogil=True)
+def _unite(size, mean, a, b):
+    """size (R,), mean (R, C): region a takes in region b."""
+    n = size[a] + size[b]
+    for c in range(mean.shape[1]):
+        mean[a, c] = (size[a] * mean[a, c] + size[b] * mean[b, c]) / n
+    size[a] = n
+
+
+@njit(cache=True, nogil=True)
+def _half_edges(edges, count):
+    """edges (E, 2). Returns one linked list of half-edges per region: head (R,), tail (R,), follow (2E,), target (2E,).
+
+    Half-edges 2e and 2e + 1 belong to edge e. Two lists are joined in constant time.
+    """
+    head, tail = np.full(count, -1, np.int32), np.full(count, -1, np.int32)
+    follow, target = np.full(2 * len(edges), -1, np.int32), np.empty(2 * len(edges), np.int32)
+    for e in range(len(edges)):
+        for end in range(2):
+            h, a = 2 * e + end, edges[e, end]
+            target[h] = edges[e, 1 - end]
+            if head[a] < 0:
+                head[a] = h
+            else:
+                follow[tail[a]] = h
+            tail[a] = h
+    return head, tail, follow, target
+
+
+@njit(cache=True, nogil=True)
+def _number(parent):
+    """parent (R,) forest whose roots are their smallest members, becomes the number of the tree. Returns their count."""
+    count = 0
+    for i in range(len(parent)):
+        if parent[i] == i:
+            parent[i] = count
+            count += 1
+        else:
+            parent[i] = parent[parent[i]]
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _absorb(size, mean, edges, min_size, n_regions, parent):
+    """size (R,), mean (R, C), edges (E, 2), parent (R,) = 0..R-1, all changed in place. Returns the regions left."""
+    count = len(size)
+    head, tail, follow, target = _half_edges(edges, count)
+    left = count
+    for i in range(count):
+        a = root(parent, i)
+        while left > n_regions and size[a] < min_size:
+            best, least = -1, np.inf
+            before, h = -1, head[a]
+            while h >= 0:
+                b = root(parent, target[h])
+                if b == a:
+                    if before < 0:
+                        head[a] = follow[h]
+                    else:
+                        follow[before] = follow[h]
+                else:
+                    distance = _distance(mean, a, b)
+                    if distance < least:
+                        best, least = b, distance
+                    before = h
+                h = follow[h]
+            tail[a] = before
+            if best < 0:
+                break
+            a, b = min(a, best), max(a, best)
+            _unite(size, mean, a, b)
+            follow[tail[a]], tail[a] = head[b], tail[b]
+            parent[b] = a
+            left -= 1
+    number = 0
+    for i in range(count):
+        if parent[i] == i:
+            size[number], mean[number] = size[i], mean[i]
+            number += 1
+    return _number(parent)
+
+
+@njit(cache=True, nogil=True)
+def _sift_down(key, item, i, length):
+    """key (M,), item (M,): binary min-heap, ties by item; moves entry i down to its place."""
+    k, it = key[i], item[i]
+    while True:
+        child = 2 * i + 1
+        if child >= length:
+            break
+        right = child + 1
+        if right < length and (key[right] < key[child] or (key[right] == key[child] and item[right] < item[child])):
+            child = right
+        if key[child] > k or (key[child] == k and item[child] >= it):
+            break
+        key[i], item[i] = key[child], item[child]
+        i = child
+    key[i], item[i] = k, it
+
+
+@njit(cache=True, nogil=True)
+def _sift_up(key, item, i):
+    """key (M,), item (M,): binary min-heap, ties by item; moves entry i up to its place."""
+    k, it = key[i], item[i]
+    while i > 0:
+        up = (i - 1) // 2
+        if key[up] < k or (key[up] == k and item[up] <= it):
+            break
+        key[i], item[i] = key[up], item[up]
+        i = up
+    key[i], item[i] = k, it
+
+
+@njit(cache=True, nogil=True)
+def _merge(size, mean, edges, n_regions, parent):
+    """size (R,), mean (R, C), edges (E, 2); parent (R,) int32 out. Returns the number of regions left.
+
+    The heap holds a pair of regions once for every time that its cost changed. `merged` counts the merges inside a
+    region, so the sum over both ends is a time stamp of the pair: an entry with another stamp is out of date.
+    """
+    count, n_edges = len(size), len(edges)
+    size, mean = size.copy(), mean.copy()
+    head, tail, follow, target = _half_edges(edges, count)
+    merged = np.zeros(count, np.int64)
+    key, item = np.empty(2 * n_edges + 16, np.float64), np.empty(2 * n_edges + 16, np.int64)
+    for i in range(count):
+        parent[i] = i
+    for e in range(n_edges):
+        key[e], item[e] = _cost(size, mean, edges[e, 0], edges[e, 1]), e
+    length = n_edges
+    for i in range(length // 2 - 1, -1, -1):
+        _sift_down(key, item, i, length)
+    seen = np.full(count, -1, np.int32)
+    left = count
+    while length > 0 and left > n_regions:
+        top = item[0]
+        length -= 1
+        key[0], item[0] = key[length], item[length]
+        _sift_down(key, item, 0, length)
+        a, b = root(parent, edges[top % n_edges, 0]), root(parent, edges[top % n_edges, 1])
+        if a == b or merged[a] + merged[b] != top // n_edges:
+            continue
+        a, b = min(a, b), max(a, b)
+        _unite(size, mean, a, b)
+        merged[a] += merged[b] + 1
+        parent[b] = a
+        follow[tail[a]], tail[a] = head[b], tail[b]
+        left -= 1
+        # One walk over the neighbours of both: drop what points inside or repeats a neighbour, re-price the rest.
+        before, h = -1, head[a]
+        while h >= 0:
+            b = root(parent, target[h])
+            if b == a or seen[b] == left:
+                if before < 0:
+                    head[a] = follow[h]
+                else:
+                    follow[before] = follow[h]
+            else:
+                seen[b] = left
+                if length == len(key):
+                    key, item = np.append(key, np.empty_like(key)), np.append(item, np.empty_like(item))
+                key[length] = _cost(size, mean, a, b)
+                item[length] = (merged[a] + merged[b]) * n_edges + h // 2
+                _sift_up(key, item, length)
+                length += 1
+                before = h
+            h = follow[h]
+        tail[a] = before
+    return _number(parent)
