@@ -1,0 +1,64 @@
+"""How results and notes reach the user: data on stdout, everything else on stderr; rich only on a terminal."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one object on one line, ASCII only, so that any file name survives any locale."""
+    print(json.dumps(value, allow_nan=False))
+
+
+def note(message: str) -> None:
+    """Print a message to people on stderr."""
+    print(message, file=sys.stderr)
+
+
+def complain(message: str) -> None:
+    """Print one line that names an error on stderr."""
+    print(f"spx: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print a table on stdout: drawn by rich on a terminal, in a pipe one line a row with tabs between."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*columns, title=title or None)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+@contextmanager
+def progress(total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each of `total` units; a bar with rate and time left, on a terminal only."""
+    if quiet or total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:.1f} {unit}/s")
+
+    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(unit, total=total)
+        yield lambda: bar.advance(task)
+
+
+def log_to_stderr(verbose: bool) -> None:
+    """Show what the library logs: warnings, with `verbose` also what it does."""
+    logging.basicConfig(format="spx: %(message)s", level=logging.INFO if verbose else logging.WARNING, force=True)

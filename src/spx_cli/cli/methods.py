@@ -1,0 +1,66 @@
+"""spx methods: what there is, and the parameters of each."""
+
+import inspect
+from dataclasses import MISSING
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from spx_cli.cli import _options
+from spx_cli.cli._output import print_json, table
+
+app = typer.Typer(help="List the methods, or show one with its parameters.", no_args_is_help=False)
+
+
+@app.command("list")
+def list_methods(as_json: _options.Json = False) -> None:
+    """List all methods."""
+    from spx_cli.methods import METHODS
+    from spx_cli.registry import lookup
+
+    rows = [_summary(name, lookup(METHODS, "method", name)) for name in METHODS]
+    if as_json:
+        for row in rows:
+            print_json(row)
+    else:
+        table(["name", "kind", "paper", "summary"], [list(row.values()) for row in rows])
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=_options.complete_method)],
+    as_json: _options.Json = False,
+) -> None:
+    """Show a method: its paper, what it does, and its parameters for -p."""
+    from spx_cli.methods import METHODS
+    from spx_cli.registry import lookup
+
+    cls = lookup(METHODS, "method", name)
+    parameters = _parameters(cls)
+    if as_json:
+        print_json({**_summary(name, cls), "doc": inspect.getdoc(cls), "parameters": parameters})
+        return
+    print(f"{name} ({cls.kind}), {cls.paper}\n\n{inspect.getdoc(cls)}\n")
+    rows = [[p["name"], p["type"], str(p["default"]), p["bounds"], p["help"]] for p in parameters]
+    table(["parameter", "type", "default", "bounds", "help"], rows)
+
+
+def _summary(name: str, cls: type) -> dict[str, str]:
+    doc = inspect.getdoc(cls) or ""
+    return {"name": name, "kind": cls.kind, "paper": cls.paper, "summary": doc.split("\n\n")[0].replace("\n", " ")}
+
+
+def _parameters(cls: type) -> list[dict[str, Any]]:
+    from spx_cli.params import bounds, fields
+
+    hints = get_type_hints(cls)
+    return [
+        {
+            "name": name,
+            "type": hints[name].__name__,
+            "default": None if field.default is MISSING else field.default,
+            "bounds": bounds(field),
+            "help": field.metadata["help"],
+        }
+        for name, field in fields(cls).items()
+    ]
