@@ -1,11 +1,13 @@
 """The table of methods. To add one: write methods/foo.py and add its line."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spx_cli import params as parameters
-from spx_cli.methods.base import Method
 from spx_cli.registry import lookup
+
+if TYPE_CHECKING:
+    from spx_cli.methods.base import Method
 
 METHODS = {
     "slic": "spx_cli.methods.slic:SLIC",
@@ -14,7 +16,7 @@ METHODS = {
 }
 
 
-def create(method: str | Method, **params: Any) -> Method:
+def create(method: "str | Method", **params: Any) -> "Method":
     """Return a reusable, picklable method object: its `segment(image, n_segments)` gives label maps.
 
     method : a name from METHODS, or a method object to copy with other parameters.
@@ -23,8 +25,8 @@ def create(method: str | Method, **params: Any) -> Method:
     >>> create("snic", compactness=20.0).compactness
     20.0
     """
-    if isinstance(method, Method):
-        cls, params = type(method), {**dataclasses.asdict(method), **params}
-    else:
+    if isinstance(method, str):
         cls = lookup(METHODS, "method", method)
+    else:
+        cls, params = type(method), {**dataclasses.asdict(method), **params}
     return parameters.create(cls, cls.name, params)
