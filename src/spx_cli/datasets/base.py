@@ -188,7 +188,8 @@ def missing(dataset: Dataset, looked: Iterable[str]) -> DataError:
 def read_ids(path: Path) -> Truth:
     """Return the ids stored in a picture, int32 (H, W): grey levels or palette indices.
 
-    A colour picture whose three channels agree is grey; other colours become red * 65536 + green * 256 + blue. Raises DataError for a file that is no picture.
+    A colour picture whose three channels agree is grey; other colours become red * 65536 + green * 256 + blue.
+    Raises DataError for a file that is no picture.
     """
     try:
         with Pillow.open(path) as picture:

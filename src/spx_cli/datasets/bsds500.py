@@ -14,7 +14,7 @@ from spx_cli.types import Image
 
 
 class BSDS500(Dataset):
-    """images/{train,val,test}/*.jpg and groundTruth/{train,val,test}/*.mat; all annotations in the order of the .mat."""
+    """images/{train,val,test}/*.jpg and groundTruth/{train,val,test}/*.mat; all annotations in file order."""
 
     layouts = (Layout(("images/{split}/*.jpg",), ("groundTruth/{split}/*.mat",)),)
     nested = ("BSDS500", "data", "BSDS500/data", "BSR/BSDS500/data")
