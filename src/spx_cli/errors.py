@@ -8,6 +8,7 @@ SpxError
 ├── FormatError      a file that is not what its name says, or a format that cannot hold the data
 ├── DataError        a data set folder that is not laid out as expected
 ├── WeightsError     weights that are damaged or belong to another method
+├── TrainingError    a training that cannot go on: the loss is not finite
 ├── DeviceError      a device that this machine does not have
 └── MissingExtra     an optional package that is not installed
 
@@ -50,6 +51,10 @@ class DataError(SpxError):
 
 class WeightsError(SpxError):
     """Weights that are damaged, or that belong to another method."""
+
+
+class TrainingError(SpxError):
+    """A training that cannot go on, because the loss is not finite."""
 
 
 class DeviceError(SpxError):
