@@ -1,0 +1,193 @@
+"""The tables of metrics and protocols, and `score`. To add a metric: write its function, add its line and its formula.
+
+The tables cost no import; what computes is loaded when it is first used.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from math import floor, hypot
+from typing import TYPE_CHECKING, Any, Literal
+
+from spx_cli.registry import unknown
+
+if TYPE_CHECKING:
+    from spx_cli.metrics.scoring import score as score
+    from spx_cli.metrics.summary import at as at
+    from spx_cli.metrics.summary import combine as combine
+    from spx_cli.metrics.summary import mean as mean
+
+__all__ = ["METRICS", "PROTOCOLS", "Metric", "Protocol", "at", "combine", "mean", "protocol", "score"]
+
+Policy = Literal["each", "mean", "best", "worst"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means. `better` is 'neither' for what is only counted; `needs` is what it looks at."""
+
+    better: Literal["higher", "lower", "neither"]
+    needs: Literal["labels", "image", "truth", "flow"]
+    summary: str
+    paper: str
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is, 0 where neither."""
+        return {"higher": 1, "lower": -1, "neither": 0}[self.better]
+
+
+STUTZ = "Stutz et al., CVIU 2018"
+
+METRICS = {
+    "asa": Metric("higher", "truth", "achievable segmentation accuracy, 0..1", "Liu et al., CVPR 2011"),
+    "ue_np": Metric(
+        "lower", "truth", "undersegmentation error that counts every leak, 0..1", "Neubert and Protzel, FBI 2012"
+    ),
+    "ue_levin": Metric(
+        "lower", "truth", "undersegmentation error of TurboPixels, from 0", "Levinshtein et al., TPAMI 2009"
+    ),
+    "ue_slic": Metric("lower", "truth", "undersegmentation error of SLIC, from 0", "Achanta et al., TPAMI 2012"),
+    "cuse": Metric("lower", "truth", "corrected undersegmentation error, 1 - asa", "Van den Bergh et al., ECCV 2012"),
+    "oe": Metric("lower", "truth", "oversegmentation error, 0..1", STUTZ),
+    "br": Metric("higher", "truth", "boundary recall within the protocol's tolerance, 0..1", STUTZ),
+    "bp": Metric("higher", "truth", "boundary precision of the protocol, 0..1", STUTZ),
+    "f1": Metric("higher", "truth", "harmonic mean of bp and br, 0..1", "Gaur and Manjunath, TIP 2020"),
+    "f4": Metric("higher", "truth", "F measure of bp and br, recall weighing 16-fold, 0..1", "Zhu et al., CVPR 2021"),
+    "mde": Metric(
+        "lower",
+        "truth",
+        "mean distance from a true boundary to the nearest one found, pixels",
+        "Benesova and Kottman, MVML 2014",
+    ),
+    "ri": Metric("higher", "truth", "Rand index, 0..1", "Arbelaez et al., TPAMI 2011"),
+    "voi": Metric("lower", "truth", "variation of information, bits", "Arbelaez et al., TPAMI 2011"),
+    "covering": Metric("higher", "truth", "covering of the true segments, 0..1", "Arbelaez et al., TPAMI 2011"),
+    "co": Metric("higher", "labels", "compactness, 0..pi/4", "Schick et al., ICPR 2012"),
+    "cd": Metric("lower", "labels", "contour density: share of boundary pixels, 0..1", STUTZ),
+    "ev": Metric("higher", "image", "explained variation of the RGB colours, 0..1", "Moore et al., CVPR 2008"),
+    "sse_rgb": Metric("lower", "image", "mean squared distance to the superpixel's mean RGB", STUTZ),
+    "sse_xy": Metric("lower", "labels", "mean squared distance to the superpixel's centre, pixels squared", STUTZ),
+    "icv": Metric("lower", "image", "intra-cluster variation of the RGB colours", "Benesova and Kottman, MVML 2014"),
+    "k": Metric("neither", "labels", "number of distinct ids", STUTZ),
+    "components": Metric("neither", "labels", "number of 4-connected regions", STUTZ),
+    "size_std": Metric("neither", "labels", "standard deviation of the sizes, pixels", STUTZ),
+    "epe": Metric("lower", "flow", "end-point error of superpixel-wise mean flow, pixels", "Jampani et al., ECCV 2018"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a paper's evaluation takes the boundaries and the annotations; its name stands in every result.
+
+    boundaries : the rule of `labels.boundaries`.
+    tolerance : half side of the square window in pixels; 'stutz' means 0.0025 of the diagonal as the benchmark rounds.
+    precision : 'truth' counts true positives among true boundary pixels (the benchmark), 'labels' among the
+        superpixels' (textbook; on one-sided boundaries LNS-Net's computeBP).
+    empty : recall where the annotation has no boundary, and precision where nothing is left to be precise about.
+    annotations : what becomes of several annotations of an image, see `combine`.
+    metrics : the names the paper reports.
+    """
+
+    name: str
+    boundaries: Literal["two-sided", "one-sided"]
+    tolerance: int | Literal["stutz"]
+    precision: Literal["truth", "labels"]
+    empty: float
+    annotations: Policy
+    metrics: tuple[str, ...]
+    paper: str
+
+    def radius(self, height: int, width: int) -> int:
+        """Return the tolerance in pixels for an image of this size.
+
+        >>> [PROTOCOLS["stutz"].radius(*size) for size in [(120, 160), (481, 321), (360, 480), (448, 608)]]
+        [0, 1, 1, 2]
+        """
+        if self.tolerance == "stutz":
+            # The benchmark's 0.0025 is a 32-bit float, a little less, so ties round down.
+            return floor(0.0024999999441206455 * hypot(height, width) + 0.5)
+        return self.tolerance
+
+
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        Protocol(
+            name="stutz",
+            boundaries="two-sided",
+            tolerance="stutz",
+            precision="truth",
+            empty=0.0,
+            annotations="each",
+            metrics=("asa", "ue_np", "br", "bp", "ev", "co"),
+            paper=STUTZ,
+        ),
+        Protocol(
+            name="seal",
+            boundaries="one-sided",
+            tolerance=1,
+            precision="labels",
+            empty=1.0,
+            annotations="each",
+            metrics=("asa", "br", "bp"),
+            paper="Tu et al., CVPR 2018",
+        ),
+        Protocol(
+            name="lnsnet",
+            boundaries="one-sided",
+            tolerance=1,
+            precision="labels",
+            empty=1.0,
+            annotations="best",
+            metrics=("asa", "br", "bp", "f4"),
+            paper="Zhu et al., CVPR 2021",
+        ),
+        Protocol(
+            name="sen",
+            boundaries="two-sided",
+            # The paper's "distance < 2" is the 3x3 square on the pixel grid.
+            tolerance=1,
+            precision="labels",
+            empty=0.0,
+            annotations="each",
+            metrics=("asa", "cuse", "br", "bp", "f1"),
+            paper="Gaur and Manjunath, TIP 2020",
+        ),
+        Protocol(
+            name="rim",
+            # The paper does not say which pixels are boundaries; both sides, as the benchmark has it.
+            boundaries="two-sided",
+            tolerance=1,
+            precision="labels",
+            empty=0.0,
+            annotations="each",
+            metrics=("asa", "br"),
+            paper="Suzuki, ICASSP 2020",
+        ),
+    )
+}
+
+
+def protocol(name: str | Protocol) -> Protocol:
+    """Return the protocol of this name, or the one given; UnknownName suggests the nearest."""
+    if isinstance(name, Protocol):
+        return name
+    if name not in PROTOCOLS:
+        raise unknown("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+_EXPORTS = {
+    "at": "spx_cli.metrics.summary",
+    "combine": "spx_cli.metrics.summary",
+    "mean": "spx_cli.metrics.summary",
+    "score": "spx_cli.metrics.scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'spx_cli.metrics' has no attribute {name!r}")
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,129 @@
+"""From the scores of single annotations to one number: over annotations, over images, over superpixel counts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan, nan
+
+import numpy as np
+
+from spx_cli.errors import ParameterError
+from spx_cli.metrics import METRICS, Policy
+
+Scores = Mapping[str, float]
+
+
+def combine(rows: Sequence[Scores], policy: Policy = "each") -> list[dict[str, float]]:
+    """Return what remains of the scores of one map against its annotations.
+
+    each : all of them (SSN, SIN, SpixelFCN: every annotation is a sample); mean : their mean;
+    best, worst : per metric the best (LNS-Net) or worst (Stutz et al.) annotation, by the direction in METRICS; a
+    metric without a direction gives its mean. Only 'each' gives more than one dict.
+
+    >>> combine([{"asa": 0.9, "ue_np": 0.3}, {"asa": 0.8, "ue_np": 0.2}], "best")
+    [{'asa': 0.9, 'ue_np': 0.2}]
+    """
+    if policy == "each":
+        return [dict(row) for row in rows]
+    if policy not in ("mean", "best", "worst"):
+        raise ParameterError(f"annotations must be each, mean, best or worst, not {policy!r}")
+    if not rows:
+        return []
+    if policy == "mean":
+        return [mean(rows)]
+    return [{name: _extreme(name, _defined(rows, name), policy) for name in _names(rows)}]
+
+
+def _extreme(name: str, values: Sequence[float], policy: Policy) -> float:
+    sign = METRICS[name].sign * (1 if policy == "best" else -1)
+    if not values:
+        return nan
+    if sign == 0:
+        return float(np.mean(values))
+    return max(values) if sign > 0 else min(values)
+
+
+def mean(rows: Iterable[Scores]) -> dict[str, float]:
+    """Return the mean of each metric over samples; a sample where it is undefined (NaN) is left out, NaN if all are.
+
+    Undefined are EV on a constant image and MDE against an annotation without a boundary.
+
+    >>> mean([{"asa": 0.5, "ev": nan}, {"asa": 1.0, "ev": 0.5}])
+    {'asa': 0.75, 'ev': 0.5}
+    """
+    rows = list(rows)
+    values = {name: _defined(rows, name) for name in _names(rows)}
+    return {name: float(np.mean(v)) if v else nan for name, v in values.items()}
+
+
+def pooled(values: Sequence[float], pixels: Sequence[int]) -> float:
+    """Return the mean of `values` weighted by the labelled pixels of each: how the BSDS benchmark pools covering.
+
+    >>> pooled([0.5, 1.0], [300, 100])
+    0.625
+    """
+    return float(np.average(values, weights=pixels))
+
+
+def at(rows: Sequence[Scores], count: float) -> dict[str, float]:
+    """Return the scores at exactly `count` superpixels, interpolated linearly along the achieved counts.
+
+    rows : means of one method at several counts, each with 'k', the achieved count; equal counts are averaged.
+    Raises ParameterError when `count` is outside the achieved counts: nothing is extrapolated.
+
+    >>> at([{"k": 100, "asa": 0.9}, {"k": 300, "asa": 1.0}], 200)
+    {'k': 200.0, 'asa': 0.95}
+    """
+    achieved = sorted({row["k"] for row in rows})
+    if not achieved or not achieved[0] <= count <= achieved[-1]:
+        span = f"they span {achieved[0]:g} to {achieved[-1]:g}" if achieved else "there are none"
+        raise ParameterError(f"no scores at {count:g} superpixels: {span}; segment with smaller and larger counts")
+    points = [mean(row for row in rows if row["k"] == k) for k in achieved]
+    return {name: float(np.interp(count, achieved, [p.get(name, nan) for p in points])) for name in _names(rows)}
+
+
+def average_miss_rate(counts: Sequence[float], recall: Sequence[float], low: float = 200, high: float = 5200) -> float:
+    """Mean of 1 - BR over the count range, in percent (AMR, Stutz et al. 2018); lower is better. See `area_above`."""
+    return area_above(counts, recall, low, high)
+
+
+def average_undersegmentation_error(
+    counts: Sequence[float], error: Sequence[float], low: float = 200, high: float = 5200
+) -> float:
+    """Mean of UE_NP over the count range, in percent (AUE, Stutz et al. 2018); lower is better. See `area_above`."""
+    return area_above(counts, [1 - e for e in error], low, high)
+
+
+def average_unexplained_variation(
+    counts: Sequence[float], explained: Sequence[float], low: float = 200, high: float = 5200
+) -> float:
+    """Mean of 1 - EV over the count range, in percent (AUV, Stutz et al. 2018); lower is better. See `area_above`."""
+    return area_above(counts, explained, low, high)
+
+
+def area_above(counts: Sequence[float], values: Sequence[float], low: float = 200, high: float = 5200) -> float:
+    """Return 100 x the mean of 1 - value over [low, high], by trapezoids, constant beyond the measured counts.
+
+    Stutz et al. take `values` from the worst annotation of each image. Their code drops points at the end of the curve
+    and extrapolates the last slope, so tables made with it differ; this is the area itself.
+    Raises ParameterError for fewer than two counts inside the range.
+
+    >>> area_above([200, 5200], [0.5, 1.0])
+    25.0
+    """
+    order = np.argsort(counts)
+    x, y = np.asarray(counts, np.float64)[order], np.asarray(values, np.float64)[order]
+    inside = (x >= low) & (x <= high)
+    if np.count_nonzero(inside) < 2:
+        raise ParameterError(
+            f"an area needs at least 2 counts between {low:g} and {high:g}, not {np.count_nonzero(inside)}"
+        )
+    grid = np.unique(np.concatenate(([low, high], x[inside])))
+    misses = 1 - np.interp(grid, x, y)
+    return float(100 * np.sum(np.diff(grid) * (misses[1:] + misses[:-1]) / 2) / (high - low))
+
+
+def _names(rows: Sequence[Scores]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _defined(rows: Sequence[Scores], name: str) -> list[float]:
+    return [row[name] for row in rows if name in row and not isnan(row[name])]
