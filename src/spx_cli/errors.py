@@ -9,11 +9,13 @@ SpxError
 ├── DataError        a data set folder that is not laid out as expected
 ├── WeightsError     weights that are damaged or belong to another method
 ├── TrainingError    a training that cannot go on: the loss is not finite
+├── OutputError      an output that cannot be written
+├── NothingToDo      no input at all
 ├── DeviceError      a device that this machine does not have
 └── MissingExtra     an optional package that is not installed
 
 The command line prints the message of an SpxError in one line and nothing else; any other exception is a bug of ours.
-`exit_code` is what the command then returns: 2 for wrong usage, 1 for bad data.
+`exit_code` is what the command then returns: 1 for bad data, 2 for wrong usage, 3 where there was nothing to do.
 """
 
 
@@ -55,6 +57,16 @@ class WeightsError(SpxError):
 
 class TrainingError(SpxError):
     """A training that cannot go on, because the loss is not finite."""
+
+
+class OutputError(SpxError):
+    """An output that cannot be written."""
+
+
+class NothingToDo(SpxError):
+    """No input at all."""
+
+    exit_code = 3
 
 
 class DeviceError(SpxError):
