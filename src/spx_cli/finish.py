@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spx_cli.graph import absorb, merge, region_graph
 from spx_cli.labels import components
+from spx_cli.runs import find_runs, paint
 from spx_cli.types import Features, Labels
 
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
@@ -32,14 +33,15 @@ def finish(labels: NDArray[Any], features: Features, n_segments: int, *, exact: 
     array([[0, 1, 2, 2],
            [0, 1, 2, 2]], dtype=int32)
     """
-    regions, count = components(labels)
-    min_size = int(SMALL * labels.size / n_segments)
+    runs = find_runs(labels)
+    count, into = runs.count, np.arange(runs.count, dtype=np.int32)
     if count > n_segments or not exact:
-        into, graph = absorb(region_graph(regions, features, count), min_size, n_segments if exact else 1)
+        min_size = int(SMALL * labels.size / n_segments)
+        into, graph = absorb(region_graph(runs, features), min_size, n_segments if exact else 1)
         count = len(graph.size)
         if exact and count > n_segments:
             into, count = merge(graph, n_segments)[into], n_segments
-        _replace(regions, into)
+    regions = paint(runs, into)
     if exact and count < n_segments:
         regions, _ = components(split(regions, count, n_segments))
     return regions
@@ -66,15 +68,6 @@ def upstream_rule(labels: NDArray[Any], n_segments: int) -> Labels:
     out = np.full(labels.shape, -1, np.int32)
     _upstream_rule(labels, int(SMALL * mean), int(3 * mean), out)
     return out
-
-
-@njit(cache=True, nogil=True)
-def _replace(labels, into):
-    """labels (H, W) int32, changed in place; into (R,) int32."""
-    for y in range(labels.shape[0]):
-        row = labels[y]
-        for x in range(labels.shape[1]):
-            row[x] = into[row[x]]
 
 
 @njit(cache=True, nogil=True)

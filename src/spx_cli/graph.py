@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.labels import root
+from spx_cli.runs import Runs, find_runs, number_roots, root
 from spx_cli.types import Features, Labels
 
 
@@ -31,17 +31,17 @@ class RegionGraph(NamedTuple):
     border: NDArray[np.int32]
 
 
-def region_graph(labels: Labels, features: Features, count: int) -> RegionGraph:
-    """Return the graph of a map of `count` 4-connected regions.
+def region_graph(labels: Labels | Runs, features: Features) -> RegionGraph:
+    """Return the graph of the 4-connected regions of a map.
 
-    labels : (H, W) int32, ids 0..count-1. features : (H, W, C) float32.
+    labels : (H, W) integers, or their `find_runs`. features : (H, W, C) float32.
 
-    >>> labels = np.array([[0, 0, 1]], np.int32)
-    >>> region_graph(labels, np.array([[[1], [3], [5]]], np.float32), 2).mean[:, 0]
+    >>> region_graph(np.array([[0, 0, 1]]), np.array([[[1], [3], [5]]], np.float32)).mean[:, 0]
     array([2., 5.])
     """
-    size, mean = _region_means(labels, features, count)
-    edges, border = _region_edges(labels, count)
+    runs = labels if isinstance(labels, Runs) else find_runs(labels)
+    size, mean = _region_means(runs.first, runs.start, runs.region, runs.count, features)
+    edges, border = _region_edges(runs.first, runs.start, runs.region, runs.count, runs.width)
     return RegionGraph(size, mean, edges, border)
 
 
@@ -70,31 +70,33 @@ def merge(graph: RegionGraph, n_regions: int) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
-def _region_means(labels, features, count):
-    """labels (H, W) int32; features (H, W, C). Returns sizes (R,) int64 and means (R, C) float64."""
+def _region_means(first, start, region, count, features):
+    """first (H + 1,), start (M + 1,), region (M,); features (H, W, C). Returns (R,) int64 and (R, C) float64."""
     height, width, channels = features.shape
     size = np.zeros(count, np.int64)
     total = np.zeros((count, channels), np.float64)
-    run = np.empty(channels, np.float64)
     for y in range(height):
-        row = labels[y]
-        start = 0
-        while start < width:
-            # Sum along the run in one small buffer: adding to the region pixel by pixel waits on memory.
-            label = row[start]
-            run[:] = 0.0
-            stop = start
-            while stop < width and row[stop] == label:
-                for c in range(channels):
-                    run[c] += features[y, stop, c]
-                stop += 1
-            size[label] += stop - start
-            for c in range(channels):
-                total[label, c] += run[c]
-            start = stop
-    for label in range(count):
+        for j in range(first[y], first[y + 1]):
+            stop = start[j + 1] if j + 1 < first[y + 1] else width
+            r = region[j]
+            size[r] += stop - start[j]
+            if channels == 3:
+                # Lab, nearly always: three sums in registers, three times as fast as the loop over channels.
+                l, a, b = np.float32(0), np.float32(0), np.float32(0)
+                for x in range(start[j], stop):
+                    l += features[y, x, 0]
+                    a += features[y, x, 1]
+                    b += features[y, x, 2]
+                total[r, 0] += l
+                total[r, 1] += a
+                total[r, 2] += b
+            else:
+                for x in range(start[j], stop):
+                    for c in range(channels):
+                        total[r, c] += features[y, x, c]
+    for r in range(count):
         for c in range(channels):
-            total[label, c] /= size[label]
+            total[r, c] /= size[r]
     return size, total
 
 
@@ -125,24 +127,30 @@ def _edge(table, edges, found, a, b):
 
 
 @njit(cache=True, nogil=True)
-def _region_edges(labels, count):
-    """labels (H, W) int32 of connected regions. Returns edges (E, 2) int32 and border lengths (E,) int32."""
-    height, width = labels.shape
+def _region_edges(first, start, region, count, width):
+    """first (H + 1,), start (M + 1,), region (M,). Returns edges (E, 2) int32 and border lengths (E,) int32."""
     table, edges, border = _table(count)
     found = 0
-    for y in range(height):
-        row, below = labels[y], labels[min(y + 1, height - 1)]
-        # Along a border the same two regions meet again and again: look a pair up only when it changes.
-        last_a, last_b, last = -1, -1, 0
-        for x in range(width):
-            here = row[x]
-            for side in range(2):
-                other = below[x] if side else row[min(x + 1, width - 1)]
-                if other != here:
-                    if here != last_a or other != last_b:
-                        last_a, last_b, last = here, other, _edge(table, edges, found, here, other)
-                        found = max(found, last + 1)
-                    border[last] += 1
+    for y in range(len(first) - 1):
+        i = first[max(y - 1, 0)]
+        for j in range(first[y], first[y + 1]):
+            last = j + 1 == first[y + 1]
+            stop = width if last else start[j + 1]
+            if not last:
+                e = _edge(table, edges, found, region[j], region[j + 1])
+                found = max(found, e + 1)
+                border[e] += 1
+            while y > 0:
+                above_stop = width if i + 1 == first[y] else start[i + 1]
+                if region[i] != region[j]:
+                    e = _edge(table, edges, found, region[i], region[j])
+                    found = max(found, e + 1)
+                    border[e] += min(stop, above_stop) - max(start[i], start[j])
+                # The run above that reaches beyond this one also touches the next.
+                if above_stop <= stop:
+                    i += 1
+                if above_stop >= stop:
+                    break
     return edges[:found].copy(), border[:found].copy()
 
 
@@ -207,19 +215,6 @@ def _half_edges(edges, count):
 
 
 @njit(cache=True, nogil=True)
-def _number(parent):
-    """parent (R,) forest whose roots are their smallest members, becomes the number of the tree. Returns their count."""
-    count = 0
-    for i in range(len(parent)):
-        if parent[i] == i:
-            parent[i] = count
-            count += 1
-        else:
-            parent[i] = parent[parent[i]]
-    return count
-
-
-@njit(cache=True, nogil=True)
 def _absorb(size, mean, edges, min_size, n_regions, parent):
     """size (R,), mean (R, C), edges (E, 2), parent (R,) = 0..R-1, all changed in place. Returns the regions left."""
     count = len(size)
@@ -256,7 +251,7 @@ def _absorb(size, mean, edges, min_size, n_regions, parent):
         if parent[i] == i:
             size[number], mean[number] = size[i], mean[i]
             number += 1
-    return _number(parent)
+    return number_roots(parent)
 
 
 @njit(cache=True, nogil=True)
@@ -345,4 +340,4 @@ def _merge(size, mean, edges, n_regions, parent):
                 before = h
             h = follow[h]
         tail[a] = before
-    return _number(parent)
+    return number_roots(parent)

@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError, ParameterError
+from spx_cli.runs import find_runs, paint
 from spx_cli.types import Labels
 
 
@@ -28,7 +29,7 @@ def check(labels: Labels) -> None:
 
 
 def components(labels: NDArray[Any]) -> tuple[Labels, int]:
-    """Return the 4-connected components of equal labels, numbered in raster order of their first pixel, and their count.
+    """Return the 4-connected components of equal labels, in raster order of their first pixel, and their count.
 
     labels : (H, W) integers of any kind.
 
@@ -36,60 +37,8 @@ def components(labels: NDArray[Any]) -> tuple[Labels, int]:
     array([[0, 0, 1],
            [2, 0, 1]], dtype=int32)
     """
-    out = np.empty(labels.shape, np.int32)
-    return out, int(_components(labels, out))
-
-
-@njit(cache=True, nogil=True)
-def root(parent, i):
-    """parent (M,) int32 union-find forest, roots are the smallest of their tree; halves the path on the way."""
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@njit(cache=True, nogil=True)
-def _components(labels, out):
-    """labels (H, W) integers; out (H, W) int32. Returns the number of components."""
-    height, width = labels.shape
-    parent = np.empty(height * width, np.int32)
-    found = 0
-    for y in range(height):
-        row, out_row = labels[y], out[y]
-        above, out_above = labels[max(y - 1, 0)], out[max(y - 1, 0)]
-        linked = False  # whether this run already touches the same label above, at the pixel before
-        for x in range(width):
-            here = row[x]
-            same_above = y > 0 and above[x] == here
-            if x > 0 and row[x - 1] == here:
-                out_row[x] = out_row[x - 1]
-                if same_above and not linked:
-                    a, b = root(parent, out_above[x]), root(parent, out_row[x])
-                    # The smaller root wins, so roots stay in raster order of the first pixel.
-                    if a < b:
-                        parent[b] = a
-                    else:
-                        parent[a] = b
-            elif same_above:
-                out_row[x] = out_above[x]
-            else:
-                out_row[x] = found
-                parent[found] = found
-                found += 1
-            linked = same_above
-    count = 0
-    for i in range(found):
-        if parent[i] == i:
-            parent[i] = count
-            count += 1
-        else:
-            parent[i] = parent[parent[i]]
-    for y in range(height):
-        out_row = out[y]
-        for x in range(width):
-            out_row[x] = parent[out_row[x]]
-    return count
+    runs = find_runs(labels)
+    return paint(runs, np.arange(runs.count, dtype=np.int32)), runs.count
 
 
 def compact(ids: NDArray[Any], *, ignore_label: int | Sequence[int] | None = None, what: str = "label map") -> Labels:
@@ -240,8 +189,11 @@ def _overlap(start, pixels, segments, slot, pair_start, sizes, segment, count):
     for j in range(start.size - 1):
         first = found
         pair_start[j] = first
-        for p in pixels[start[j] : start[j + 1]]:
-            g = segments[p]
+        q, end = start[j], start[j + 1]
+        while q < end:
+            g, run = segments[pixels[q]], q
+            while q < end and segments[pixels[q]] == g:
+                q += 1
             if g < 0:
                 continue
             # A slot from an earlier label lies before `first`, so the table of slots never needs clearing.
@@ -250,8 +202,8 @@ def _overlap(start, pixels, segments, slot, pair_start, sizes, segment, count):
                 segment[found] = g
                 count[found] = 0
                 found += 1
-            count[slot[g]] += 1
-            sizes[j] += 1
+            count[slot[g]] += q - run
+            sizes[j] += q - run
     return found
 
 
