@@ -13,6 +13,7 @@ METHODS = {
     "slic": "spx_cli.methods.slic:SLIC",
     "slico": "spx_cli.methods.slic:SLICO",
     "snic": "spx_cli.methods.snic:SNIC",
+    "ssn": "spx_cli.methods.ssn:SSN",
 }
 
 

@@ -1,0 +1,139 @@
+"""What the methods with a trained network share: weights, device, recipes, and the network itself."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from spx_cli import device, weights
+from spx_cli.errors import WeightsError
+from spx_cli.methods.base import Method
+from spx_cli.params import param
+from spx_cli.recipe import Recipe
+from spx_cli.types import Assignment, Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchMethod(Method):
+    """A method with a network. Subclasses write `build`, `loss` and `assign_batch`, and offer `recipes`.
+
+    `build` gives a fresh network and `load` one with the weights: ordinary modules, whose soft outputs carry gradients.
+    `network` is the cached one that segments; it stays behind when the method is pickled.
+    """
+
+    kind: ClassVar[str] = "learned"
+    recipes: ClassVar[Mapping[str, Recipe]]  # the first is the paper's
+
+    weights: str = param("", "bundled weights by name, or the path of a .safetensors file")
+    device: str = param("auto", "auto, cpu, cuda or cuda:N")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        device.check(self.device)
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Return a fresh network; torch's global random state decides its weights."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
+        """Return the training loss, a scalar.
+
+        images : uint8 (B, 3, H, W), RGB, on the network's device.
+        truth : int64 (B, H, W), negative = unlabelled; None for methods that need none.
+        """
+
+    @abstractmethod
+    def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
+        """Return the assignments of images of one size, computed together."""
+
+    def assign(self, image: Image, n_segments: int) -> Assignment:
+        """Return about n_segments labels and the features in which to finish them."""
+        return self.assign_batch([image], n_segments)[0]
+
+    def load(self) -> nn.Module:
+        """Return the network with its weights, on the CPU, ready to be trained on or built into another."""
+        # A loaded network needs no random numbers of its own, so it takes none from the caller's sequence.
+        with torch.random.fork_rng(devices=[]):
+            network = self.build()
+        if list(network.parameters()):
+            _fill(network, weights.load(self.weights, self.name), self.weights)
+        return network
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network as it segments: on `device`, in eval mode, batch normalisation folded into the convolutions."""
+        return _deploy(self.load(), device.pick(self.device))
+
+    def bind(self, network: nn.Module) -> Self:
+        """Return a copy that segments with the present weights of `network`, as training does to validate."""
+        bound = replace(self)
+        inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+        where = next((p.device for p in inner.parameters()), torch.device("cpu"))
+        bound.__dict__["network"] = _deploy(copy.deepcopy(inner), where)
+        return bound
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "network"}
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load strictly; WeightsError names the first tensor that does not fit."""
+    own = network.state_dict()
+    for name in [*own, *state]:
+        if name not in state:
+            raise WeightsError(f"weights {source!r} lack {name!r}, which the network needs")
+        if name not in own:
+            raise WeightsError(f"weights {source!r} hold {name!r}, which the network does not have")
+        if own[name].shape != state[name].shape:
+            found, needed = tuple(state[name].shape), tuple(own[name].shape)
+            raise WeightsError(f"weights {source!r}: {name!r} has shape {found}, the network needs {needed}")
+    network.load_state_dict(state, strict=True)
+
+
+def _deploy(network: nn.Module, where: torch.device) -> nn.Module:
+    fold(network.eval()).requires_grad_(False)
+    return network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """Fold each batch normalisation that follows a convolution inside an nn.Sequential into it, in place."""
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                conv, norm = module[i], module[i + 1]
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return network
+
+
+def stack(images: Sequence[Image], where: torch.device) -> Tensor:
+    """Return images of one size as a uint8 tensor (B, 3, H, W), channels_last."""
+    return torch.from_numpy(np.stack(images)).to(where).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=4)
+def _lab_tables(where: torch.device) -> tuple[Tensor, Tensor]:
+    level = torch.arange(256, dtype=torch.float64) / 255
+    linear = torch.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    to_xyz = torch.tensor(
+        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]],
+        dtype=torch.float64,
+    )
+    white = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64)
+    return linear.float().to(where), (to_xyz / white[:, None]).float().to(where)
+
+
+def rgb_to_lab(images: Tensor) -> Tensor:
+    """Return Lab (D65) as float32 (B, 3, H, W) of uint8 RGB, on the same device; `color.rgb_to_lab` for tensors."""
+    linear, to_xyz = _lab_tables(images.device)
+    t = torch.einsum("dc,bchw->bdhw", to_xyz, linear[images.long()])
+    f = torch.where(t > 0.008856, t.clamp(min=1e-6).pow(1 / 3), 7.787 * t + 16 / 116)
+    return torch.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)

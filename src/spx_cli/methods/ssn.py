@@ -1,0 +1,172 @@
+"""SSN (Jampani et al., ECCV 2018, arXiv:1807.10174): differentiable SLIC over features that a small network learns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spx_cli.errors import ParameterError
+from spx_cli.methods import _association as association
+from spx_cli.methods._association import Grid
+from spx_cli.methods._torch import TorchMethod, rgb_to_lab, stack
+from spx_cli.params import param
+from spx_cli.recipe import Recipe
+from spx_cli.types import Assignment, Image
+
+INPUTS = 5  # L, a, b, y, x
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSN(TorchMethod):
+    """Clusters of learned pixel features, each pixel choosing among the nine seeds of the grid around it."""
+
+    name = "ssn"
+    paper = "arXiv:1807.10174"
+    surplus = 1.1
+    recipes = {  # noqa: RUF012
+        "paper": Recipe(
+            steps=500_000, batch_size=8, lr=1e-4, crop=201, scale_min=0.75, scale_max=3.0, scale_sd=0.75, flips="h"
+        ),
+        "short": Recipe(
+            steps=12_000, batch_size=6, lr=1e-3, schedule="one-cycle", ema=0.999, clip=1.0, amp="bf16",
+            crop=201, scale_min=0.75, scale_max=2.0, flips="h", validate_counts="200,600", validate_images=25,
+        ),
+    }  # fmt: skip
+
+    weights: str = param("ssn", "bundled weights by name, or the path of a .safetensors file")
+    variant: str = param(
+        "deep", "features: seven layers, one linear layer, or Lab and position", choices=("deep", "linear", "pix")
+    )
+    iterations: int = param(10, "v: rounds of differentiable SLIC", ge=1)
+    channels: int = param(20, "k: features per pixel, five of them Lab and position", ge=INPUTS + 1)
+    eta: float = param(2.5, "weight of position: each is scaled by eta * cells per pixel", gt=0)
+    color_scale: float = param(0.26, "gamma_color: scale of Lab", gt=0)
+    train_iterations: int = param(5, "rounds of differentiable SLIC in training", ge=1)
+    train_segments: int = param(100, "superpixels per training crop", ge=1)
+    compactness: float = param(1e-5, "lambda: weight of the compactness loss", ge=0)
+
+    def build(self) -> nn.Module:
+        """Return the network from inputs (B, 5, H, W) to features (B, channels, H, W)."""
+        if self.variant == "pix":
+            return nn.Identity()
+        network = Deep(self.channels) if self.variant == "deep" else linear(self.channels)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def inputs(self, images: Tensor, grid: Grid) -> Tensor:
+        """Return scaled (L, a, b, y, x), float32 (B, 5, H, W), for uint8 RGB images."""
+        return scaled_inputs(rgb_to_lab(images), self.color_scale, position_scale(grid, self.eta))
+
+    def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
+        """Return reconstruction plus `compactness` times compactness (Jampani equations 5 to 7).
+
+        truth : labels as int64 (B, H, W), compared by cross entropy; or any dense property as float (B, D, H, W), such
+            as optical flow, compared by its absolute difference.
+        """
+        if truth is None:
+            raise ParameterError("ssn learns from label maps or another dense property; this data set has none")
+        grid = seed_grid((images.shape[2], images.shape[3]), self.train_segments)
+        features = network(self.inputs(images, grid)).float()
+        q, _ = association.cluster(features, grid, self.train_iterations)
+        return reconstruction_loss(q, truth, grid) + self.compactness * compactness_loss(q, grid)
+
+    def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
+        """Return the hard labels after `iterations` rounds, and the features that were clustered."""
+        height, width, _ = images[0].shape
+        grid = seed_grid((height, width), n_segments)
+        network = self.network
+        where = next((p.device for p in network.parameters()), torch.device("cpu"))
+        with torch.inference_mode():
+            features = network(self.inputs(stack(images, where), grid)).float()
+            q, _ = association.cluster(features, grid, self.iterations)
+            labels = association.hard_labels(q, grid).int().cpu().numpy()
+            rows = features.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return [Assignment(*pair) for pair in zip(labels, rows, strict=True)]
+
+
+def seed_grid(size: tuple[int, int], n_segments: int) -> Grid:
+    """Return the grid of about square cells with at most n_segments cells, at least one and never finer than pixels."""
+    height, width = size
+    rows, columns = int(sqrt(n_segments * height / width)), int(sqrt(n_segments * width / height))
+    if rows < 1 or columns < 1:  # a strip narrower than a cell
+        rows, columns = (1, n_segments) if height < width else (n_segments, 1)
+    return Grid(height, width, min(rows, height), min(columns, width))
+
+
+def position_scale(grid: Grid, eta: float) -> float:
+    """Return gamma_pos, the scale of pixel coordinates: eta times the larger number of cells per pixel."""
+    return eta * max(grid.rows / grid.height, grid.columns / grid.width)
+
+
+def scaled_inputs(lab: Tensor, color_scale: float, position_scale: float) -> Tensor:
+    """Return (B, 5, H, W), channels_last: scaled L, a, b and the scaled row and column of each pixel, from 0."""
+    batch, _, height, width = lab.shape
+    x = lab.new_empty(batch, height, width, INPUTS).permute(0, 3, 1, 2)
+    x[:, :3] = lab * color_scale
+    x[:, 3] = torch.arange(height, device=lab.device)[:, None] * position_scale
+    x[:, 4] = torch.arange(width, device=lab.device) * position_scale
+    return x
+
+
+def reconstruction_loss(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
+    """Return how badly pooled truth gives itself back (Jampani equation 5).
+
+    Labels, int64 (B, H, W): mean cross entropy over labelled pixels. Floats (B, D, H, W): mean absolute difference.
+    """
+    if truth.is_floating_point():
+        return (association.unpool(q, association.pool(q, truth, grid), grid) - truth).abs().mean()
+    agreement = association.label_agreement(q, truth, grid)
+    return -(agreement + association.EPSILON).log().sum() / (truth >= 0).sum().clamp(min=1)
+
+
+def compactness_loss(q: Tensor, grid: Grid) -> Tensor:
+    """Return the mean squared distance in pixels, per axis, to the centre of a pixel's hard superpixel (equation 6)."""
+    # Coordinates are not scaled, as in the PyTorch port; the authors' Caffe loss is about 2500 times this one.
+    y, x = torch.arange(grid.height, device=q.device), torch.arange(grid.width, device=q.device)
+    position = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(q.dtype).expand(len(q), -1, -1, -1)
+    centres = association.pool(q, position, grid).flatten(2)
+    hard = association.hard_labels(q, grid).flatten(1)
+    return (centres.gather(2, hard[:, None].expand(-1, 2, -1)).view_as(position) - position).square().mean()
+
+
+class Deep(nn.Module):
+    """The network of Jampani figure 3, in the layout of its PyTorch ports; (B, 5, H, W) -> (B, channels, H, W)."""
+
+    def __init__(self, channels: int, width: int = 64) -> None:
+        super().__init__()
+        self.scale1 = nn.Sequential(_block(INPUTS, width), _block(width, width))
+        self.scale2 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _block(width, width), _block(width, width))
+        self.scale3 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _block(width, width), _block(width, width))
+        last = nn.Conv2d(3 * width + INPUTS, channels - INPUTS, 3, padding=1)
+        self.output_conv = nn.Sequential(last, nn.ReLU(inplace=True))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features: the input follows the learned ones."""
+        s1 = self.scale1(x)
+        s2 = self.scale2(s1)
+        s3 = self.scale3(s2)
+        up2, up3 = (functional.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False) for s in (s2, s3))
+        return torch.cat([self.output_conv(torch.cat([x.to(s1.dtype), s1, up2, up3], 1)).to(x.dtype), x], 1)
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def linear(channels: int) -> nn.Module:
+    """Return one linear layer, which starts as Lab and position followed by zeros; the paper's ablation."""
+    layer = nn.Conv2d(INPUTS, channels, 3, padding=1)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    with torch.no_grad():
+        layer.weight[:INPUTS, :, 1, 1] += torch.eye(INPUTS)
+    return layer

@@ -1,0 +1,111 @@
+"""Trained weights: what is bundled, where it comes from, and reading and writing safetensors with their provenance."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spx_cli.errors import WeightsError
+from spx_cli.registry import unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BUNDLED = Path(__file__).parent / "bundled"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A bundled file: `method` can load it, `sha256` is of the file, the rest says how it came about."""
+
+    method: str
+    sha256: str
+    data: str
+    recipe: str
+    steps: int
+    score: str
+    licence: str = "MIT"
+
+
+WEIGHTS: dict[str, Record] = {}
+
+
+def path(source: str) -> Path:
+    """Return the file that holds the weights `source`: a bundled name, or the path of a .safetensors file."""
+    if source in WEIGHTS:
+        return BUNDLED / f"{source}{SUFFIX}"
+    if not source.endswith(SUFFIX) and not Path(source).exists():
+        raise unknown(f"bundled weights (nor is it the path of a {SUFFIX} file)", source, WEIGHTS)
+    return Path(source)
+
+
+def load(source: str, method: str) -> "dict[str, Tensor]":
+    """Return the tensors of bundled weights or of a file, on the CPU.
+
+    Raises WeightsError for a file that is missing, damaged, or says that it belongs to another method.
+    """
+    file = path(source)
+    provenance = read_provenance(file)
+    owner = provenance.get("method", method)
+    if owner != method:
+        raise WeightsError(f"{file} holds weights of method {owner!r}, not of {method!r}")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{file} cannot be read as {SUFFIX[1:]}: {error}") from None
+
+
+def read_provenance(file: Path) -> dict[str, str]:
+    """Return what the file says about itself: method, recipe, data, steps, score ... as training wrote it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            return dict(opened.metadata() or {})
+    except FileNotFoundError:
+        raise WeightsError(f"no such weights file: {file}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{file} cannot be read as {SUFFIX[1:]}: {error}") from None
+
+
+def save(file: Path, state: "Mapping[str, Tensor]", provenance: Mapping[str, str]) -> str:
+    """Write tensors and their provenance (`method` at least) in one step, and return the sha256 of the file."""
+    from safetensors.torch import save as serialise
+
+    content = serialise({k: v.detach().cpu().contiguous() for k, v in state.items()}, dict(provenance))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """Return the sha256 of a file as hexadecimal text."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def verify(name: str) -> None:
+    """Raise WeightsError unless the bundled file is what its record says."""
+    if name not in WEIGHTS:
+        raise unknown("bundled weights", name, WEIGHTS)
+    found = sha256(path(name))
+    if found != WEIGHTS[name].sha256:
+        raise WeightsError(f"{path(name)} is damaged: its sha256 is {found}, not {WEIGHTS[name].sha256}")
