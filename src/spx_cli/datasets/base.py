@@ -3,8 +3,9 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,8 @@ class Dataset(ABC):
     # The split that the field reports on, where there is one.
     default_split: ClassVar[str | None] = None
     ignore_label: ClassVar[int | None] = None
+    # What `read` gives beside the image, None for nothing.
+    annotation: Literal["truth", "flow"] | None = "truth"
     # Whether images without annotation are usual in this data set, rather than a fault of the folder.
     spare_images: ClassVar[bool] = False
 
@@ -88,9 +91,18 @@ class Dataset(ABC):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample; raises ImageError, DataError or LabelError naming the file that is at fault."""
-        entry = self.entries[index]
+        """Read one sample; see `load`."""
+        return self.load(self.entries[index])
+
+    def load(self, entry: Entry) -> Sample:
+        """Read the sample of an entry; raises ImageError, DataError or LabelError naming the file that is at fault."""
         return self.check(self.read(entry, read_image(entry.image)), entry)
+
+    def reader(self) -> Self:
+        """Return a data set without entries that can still `load` them: small enough to send to every worker."""
+        lean = copy(self)
+        lean.entries, lean.unpaired = (), ()
+        return lean
 
     @abstractmethod
     def read(self, entry: Entry, image: Image) -> Sample:

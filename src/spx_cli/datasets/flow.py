@@ -16,6 +16,7 @@ UNKNOWN = 1e9  # a component above this is unknown flow, as Middlebury's flowIO.
 class FlowDataset(Dataset):
     """A data set that annotates each image with the flow to the next frame; images without flow are usual."""
 
+    annotation = "flow"
     spare_images = True
 
     def read(self, entry: Entry, image: Image) -> Sample:

@@ -46,6 +46,7 @@ class Folder(PictureDataset):
                 maps = sorted(p for p in labels_at.rglob("*") if _visible(p, labels_at)) if labels_at.is_dir() else []
                 labels = {_name(p, labels_at): p for p in maps if p.suffix.lower() in MAPS}
             if images and not labels:
+                self.annotation = None
                 return tuple(Entry(name, path) for name, path in sorted(images.items())), ()
             if images or labels:
                 return self.pair(images, _annotations(images, labels), None)
