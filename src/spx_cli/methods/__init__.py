@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from spx_cli.methods.base import Method
 
 METHODS = {
+    "reseeds": "spx_cli.methods.seeds:RESEEDS",
+    "seeds": "spx_cli.methods.seeds:SEEDS",
     "slic": "spx_cli.methods.slic:SLIC",
     "slico": "spx_cli.methods.slic:SLICO",
     "snic": "spx_cli.methods.snic:SNIC",
