@@ -15,6 +15,7 @@ METHODS = {
     "slic": "spx_cli.methods.slic:SLIC",
     "slico": "spx_cli.methods.slic:SLICO",
     "snic": "spx_cli.methods.snic:SNIC",
+    "sin": "spx_cli.methods.sin:SIN",
     "ssn": "spx_cli.methods.ssn:SSN",
 }
 

@@ -75,7 +75,7 @@ def neighbours(grid: Grid) -> NDArray[np.int64]:
 
 
 def initial_centres(features: Tensor, grid: Grid) -> Tensor:
-    """Return the mean features of the cells, (B, C, rows, columns); where sizes do not divide, cells overlap by a pixel."""
+    """Return the mean features of the cells, (B, C, rows, columns); cells overlap by a pixel unless sizes divide."""
     return functional.adaptive_avg_pool2d(features, (grid.rows, grid.columns))
 
 

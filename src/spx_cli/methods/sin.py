@@ -1,0 +1,234 @@
+"""SIN (Yuan et al., PRCV 2021): a network decides, level by level, which neighbour each inserted pixel joins.
+
+A grid of superpixels grows to the size of the image in four steps, each of which doubles columns, then rows. A new
+pixel takes the label of one of the two old ones beside it, so superpixels stay connected at the network's size.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spx_cli.color import rgb_to_lab
+from spx_cli.errors import ParameterError
+from spx_cli.methods._resize import resize_image, resize_labels
+from spx_cli.methods._torch import TorchMethod, stack
+from spx_cli.params import param
+from spx_cli.recipe import Recipe
+from spx_cli.types import Assignment, Image
+
+CELL = 16  # pixels from one grid point to the next: four levels of doubling
+WIDTHS = (16, 32, 64, 128, 256)  # channels at full size, then after each halving
+MEAN = (0.411, 0.432, 0.45)  # colour that the authors subtract, RGB in 0..1
+SMALLEST = 4  # pixels of the image to a side of a grid cell; a finer grid would cost more than 16 times the image
+
+
+class Level(NamedTuple):
+    """Raw scores for the (left, right) or (upper, lower) neighbour, before the rows, then the columns are doubled.
+
+    horizontal : (B, 2, h, 2 w - 1). vertical : (B, 2, 2 h - 1, 2 w - 1).
+    """
+
+    horizontal: Tensor
+    vertical: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SIN(TorchMethod):
+    """Interpolates a grid of labels up to the image; compact, and connected by construction."""
+
+    name = "sin"
+    paper = "doi:10.1007/978-3-030-88007-1_39"
+    surplus = 1.25
+    recipes = {  # noqa: RUF012
+        "paper": Recipe(
+            steps=300_000, batch_size=4, lr=5e-5, weight_decay=4e-4, decay="weights", schedule="halve",
+            halve_at=200_000, crop=225, flips="hv",
+        ),
+        "short": Recipe(
+            steps=12_000, batch_size=8, lr=1e-3, weight_decay=4e-4, schedule="one-cycle", ema=0.999, clip=1.0,
+            crop=225, scale_min=0.7, scale_max=1.6, flips="hv", validate_counts="200,600", validate_images=25,
+        ),
+    }  # fmt: skip
+
+    weights: str = param("sin", "bundled weights by name, or the path of a .safetensors file")
+    skips: bool = param(False, "whether the decoder sees the encoder's maps; the paper's network does not")
+    softmax_twice: bool = param(False, "train as the authors' code does: cross entropy of what is already a softmax")
+
+    def build(self) -> nn.Module:
+        """Return the network from normalised images (B, 3, 16 h + 1, 16 w + 1) to four Levels, coarse to fine."""
+        return Interpolator(self.skips).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
+        """Return the weighted cross entropy of all levels against the annotation (Yuan equations 4 to 6)."""
+        if truth is None:
+            raise ParameterError("sin learns from label maps; this data set has none")
+        if images.shape[2] % CELL != 1 or images.shape[3] % CELL != 1:
+            size = tuple(images.shape[2:])
+            raise ParameterError(f"sin trains on crops of 16 n + 1 pixels, such as 193 or 225, not {size}")
+        return interpolation_loss(network(normalise(images)), truth, softmax_twice=self.softmax_twice)
+
+    def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
+        """Return the interpolated maps at the size of the images, and Lab."""
+        height, width, _ = images[0].shape
+        rows, columns = grid_shape((height, width), n_segments)
+        maps = self.interpolate(images, rows, columns)
+        return [
+            Assignment(resize_labels(labels, (height, width)), rgb_to_lab(image))
+            for labels, image in zip(maps, images, strict=True)
+        ]
+
+    def interpolate(self, images: Sequence[Image], rows: int, columns: int) -> NDArray[np.int32]:
+        """Return the maps at the network's size, (B, 16 rows - 15, 16 columns - 15), ids 0.. in raster order."""
+        size = (CELL * (rows - 1) + 1, CELL * (columns - 1) + 1)
+        network = self.network
+        where = next(network.parameters()).device
+        with torch.inference_mode():
+            levels = network(normalise(stack([resize_image(image, size) for image in images], where)))
+            return expand(levels)
+
+    @staticmethod
+    def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the authors' state dict less the modules that their network owns and never uses."""
+        unused = tuple(f"{part}." for i in range(4) for part in (f"deconv{i}", f"conv{i}_1", f"pred_mask{i}"))
+        return {name: value for name, value in state.items() if not name.startswith(unused)}
+
+
+def grid_shape(size: tuple[int, int], n_segments: int) -> tuple[int, int]:
+    """Return rows and columns of the grid: as close above n_segments as a shape like the image's allows.
+
+    A cell has at least 4 x 4 pixels, so a very large n_segments gets fewer; the finishing stage then splits.
+    """
+    height, width = size
+    most = max(1, -(-height // SMALLEST)), max(1, -(-width // SMALLEST))
+    rows = np.arange(1, most[0] + 1)
+    columns = np.minimum(-(-n_segments // rows), most[1])
+    stretch = np.abs(np.log(rows * width / (columns * height)))
+    missing = rows * columns < n_segments
+    best = int(np.lexsort((stretch + rows * columns / n_segments, missing * (n_segments - rows * columns)))[0])
+    return int(rows[best]), int(columns[best])
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Return uint8 RGB (B, 3, H, W) as the float32 that the network takes."""
+    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
+    return images / 255 - mean
+
+
+def expand(levels: Sequence[Level]) -> NDArray[np.int32]:
+    """Return the label maps (B, H, W) that the scores lead to; equal scores choose the left or upper neighbour."""
+    batch, _, rows, _ = levels[0].horizontal.shape
+    columns = (levels[0].horizontal.shape[3] + 1) // 2
+    grid = torch.arange(rows * columns, device=levels[0].horizontal.device, dtype=torch.int32).view(1, rows, columns)
+    labels = grid.expand(batch, -1, -1)
+    for level in levels:
+        labels = insert(labels, level.horizontal)
+        labels = insert(labels.transpose(1, 2), level.vertical.transpose(2, 3)).transpose(1, 2)
+    return labels.contiguous().cpu().numpy()
+
+
+def insert(labels: Tensor, scores: Tensor) -> Tensor:
+    """Return labels (B, h, w) with a column between each two, (B, h, 2 w - 1), after scores (B, 2, h, 2 w - 1)."""
+    out = labels.new_empty(*labels.shape[:2], scores.shape[3])
+    out[..., ::2] = labels
+    left = scores[:, 0, :, 1::2] >= scores[:, 1, :, 1::2]
+    out[..., 1::2] = torch.where(left, labels[..., :-1], labels[..., 1:])
+    return out
+
+
+# Weights of the levels, coarse to fine (Yuan section 4.1), and a factor that only the authors' code has.
+_HORIZONTAL, _VERTICAL, _FACTOR = (20.0, 10.0, 5.0, 2.5), (8.0, 4.0, 2.0, 1.0), 0.005
+
+
+def interpolation_loss(levels: Sequence[Level], truth: Tensor, *, softmax_twice: bool = False) -> Tensor:
+    """Return the loss of all levels, a scalar; see `level_loss`. truth (B, H, W), negative = unlabelled."""
+    total = torch.zeros((), device=truth.device)
+    for i, (level, h, v) in enumerate(zip(levels, _HORIZONTAL, _VERTICAL, strict=True)):
+        step = 2 ** (len(levels) - 1 - i)
+        labels = truth[:, ::step, ::step]
+        total = total + h * level_loss(level.horizontal, labels[:, ::2], softmax_twice=softmax_twice)
+        across, turned = level.vertical.transpose(2, 3), labels.transpose(1, 2)
+        total = total + v * level_loss(across, turned, softmax_twice=softmax_twice)
+    return _FACTOR * total
+
+
+def level_loss(scores: Tensor, labels: Tensor, *, softmax_twice: bool = False) -> Tensor:
+    """Return the cross entropy of inserted columns against their true neighbour, summed over pixels, mean over images.
+
+    scores (B, 2, h, 2 w - 1), labels (B, h, 2 w - 1). A pixel that shares its label with both neighbours or with none
+    does not count, nor does one beside or on an unlabelled pixel.
+    """
+    left, middle, right = labels[..., :-1:2], labels[..., 1::2], labels[..., 2::2]
+    known = (left >= 0) & (middle >= 0) & (right >= 0)
+    use = known & ((left == middle) != (right == middle))
+    odd = scores[..., 1::2].float()
+    if softmax_twice:
+        odd = odd.softmax(1)  # upstream feeds probabilities to a loss that expects scores; kept so that losses match
+    # The cross entropy of two scores is the softplus of their difference.
+    wrong = odd[:, 1] - odd[:, 0]
+    terms = functional.softplus(torch.where(left == middle, wrong, -wrong))
+    return (terms * use).sum() / len(scores)
+
+
+class Interpolator(nn.Module):
+    """The authors' SpixelNet1l_bn without its unused modules; with `skips`, maps of the encoder join the decoder's."""
+
+    def __init__(self, skips: bool = False) -> None:
+        super().__init__()
+        self.skips = skips
+        inputs = 3
+        for i, width in enumerate(WIDTHS):
+            setattr(self, f"conv{i}a", _block(inputs, width, stride=1 if i == 0 else 2))
+            setattr(self, f"conv{i}b", _block(width, width))
+            inputs = width
+        for i in (3, 2, 1, 0):
+            setattr(self, f"deconv{i}_h", _up(WIDTHS[i + 1], WIDTHS[i], (1, 2)))
+            setattr(self, f"deconv{i}_v", _up(WIDTHS[i], WIDTHS[i], (2, 1)))
+            for axis in "hv":
+                setattr(self, f"pred_mask{i}_{axis}", nn.Conv2d(WIDTHS[i], 2, 3, padding=1))
+                if skips:
+                    setattr(self, f"skip{i}_{axis}", nn.Conv2d(WIDTHS[i], WIDTHS[i], 1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, a=0.1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> list[Level]:
+        """Return the scores of the four levels, coarse to fine."""
+        maps = []
+        for i in range(len(WIDTHS)):
+            x = self._part(f"conv{i}b", self._part(f"conv{i}a", x))
+            maps.append(x)
+        levels = []
+        for i in (3, 2, 1, 0):
+            x = self._part(f"deconv{i}_h", x)
+            if self.skips:
+                # The rows of this level do not exist yet: its even ones are those of the level before.
+                x = x + self._part(f"skip{i}_h", maps[i][:, :, ::2])
+            horizontal = self._part(f"pred_mask{i}_h", x)
+            x = self._part(f"deconv{i}_v", x)
+            if self.skips:
+                x = x + self._part(f"skip{i}_v", maps[i])
+            levels.append(Level(horizontal, self._part(f"pred_mask{i}_v", x)))
+        return levels
+
+    def _part(self, name: str, x: Tensor) -> Any:
+        return self.get_submodule(name)(x)
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1, inplace=True))
+
+
+def _up(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, 3, stride=stride, padding=1), nn.LeakyReLU(0.1, inplace=True)
+    )
