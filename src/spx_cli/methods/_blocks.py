@@ -74,7 +74,7 @@ REMOVABLE: Any = _removable()
 
 @njit(cache=True, nogil=True, inline="always")
 def same(lattice, y, x):
-    """lattice (h, w) int32; returns 8 bits, the ring from the right neighbour on: 1 where it has the owner of (y, x)."""
+    """lattice (h, w) int32; returns the ring from the right neighbour on as 8 bits, 1 for the owner of (y, x)."""
     owner = lattice[y, x]
     return (
         (lattice[y, x + 1] == owner)

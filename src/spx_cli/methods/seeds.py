@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.color import lab_planes
+from spx_cli.color import rgb_to_lab
 from spx_cli.methods._blocks import REMOVABLE, Lattice, cells, halve, levels, pixels, same
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods.base import Method
@@ -34,12 +34,12 @@ class SEEDS(Method):
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map that the last sweep leaves."""
-        lab = lab_planes(image)
+        lab = rgb_to_lab(image)
         lattice, bins, histogram = _exchange_blocks(lab, n_segments, self.bins, self.block_size, self.block_iterations)
         share = (np.arange(10, dtype=np.float32) / 9) ** np.float32(self.prior)
         for _ in range(self.iterations):
             _sweep_pixels(lattice, bins, histogram, share, REMOVABLE)
-        return Assignment(lattice[1:-1, 1:-1], lab.transpose(1, 2, 0))
+        return Assignment(lattice[1:-1, 1:-1], lab)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,11 @@ class RESEEDS(Method):
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map that the last sweep leaves."""
-        lab = lab_planes(image)
+        lab = rgb_to_lab(image)
         lattice, _, histogram = _exchange_blocks(lab, n_segments, self.bins, self.block_size, self.block_iterations)
-        weight = self.compactness**2 * len(histogram) / lab[0].size
+        weight = self.compactness**2 * len(histogram) / lab[..., 0].size
         _sweep_means(lattice, lab, len(histogram), weight, self.iterations, REMOVABLE)
-        return Assignment(lattice[1:-1, 1:-1], lab.transpose(1, 2, 0))
+        return Assignment(lattice[1:-1, 1:-1], lab)
 
 
 def _exchange_blocks(
@@ -70,9 +70,9 @@ def _exchange_blocks(
 ) -> tuple[Lattice, NDArray[np.int32], NDArray[np.int32]]:
     """Return the lattice of pixels after the blocks of all sizes, the bin of each pixel and the regions' histograms.
 
-    lab : (3, H, W).
+    lab : (H, W, 3).
     """
-    _, height, width = lab.shape
+    height, width, _ = lab.shape
     grid = grid_shape((height, width), n_segments)
     # At most four bins per pixel of a cell: finer histograms of tiny cells would only cost memory.
     per_channel = min(per_channel, round((4 * height * width / (grid[0] * grid[1])) ** (1 / 3)))
@@ -91,14 +91,14 @@ def _exchange_blocks(
 
 @njit(cache=True, nogil=True)
 def _fill_bins(lab, per_channel, bins):
-    """lab (3, H, W) float32; bins (H, W) int32 out: joint bin of channels cut into equal shares of pixels."""
-    _, height, width = lab.shape
+    """lab (H, W, 3) float32; bins (H, W) int32 out: joint bin of channels cut into equal shares of pixels."""
+    height, width, _ = lab.shape
     count = np.zeros((3, 256), np.int32)
     for y in range(height):
         for x in range(width):
-            count[0, int(lab[0, y, x] * np.float32(2.55))] += 1
-            count[1, int(lab[1, y, x] + np.float32(128))] += 1
-            count[2, int(lab[2, y, x] + np.float32(128))] += 1
+            count[0, int(lab[y, x, 0] * np.float32(2.55))] += 1
+            count[1, int(lab[y, x, 1] + np.float32(128))] += 1
+            count[2, int(lab[y, x, 2] + np.float32(128))] += 1
     table = np.zeros((3, 256), np.int32)
     for c in range(3):
         below = 0
@@ -107,9 +107,9 @@ def _fill_bins(lab, per_channel, bins):
             below += count[c, i]
     for y in range(height):
         for x in range(width):
-            i = table[0, int(lab[0, y, x] * np.float32(2.55))]
-            j = table[1, int(lab[1, y, x] + np.float32(128))]
-            k = table[2, int(lab[2, y, x] + np.float32(128))]
+            i = table[0, int(lab[y, x, 0] * np.float32(2.55))]
+            j = table[1, int(lab[y, x, 1] + np.float32(128))]
+            k = table[2, int(lab[y, x, 2] + np.float32(128))]
             bins[y, x] = (i * per_channel + j) * per_channel + k
 
 
@@ -206,8 +206,8 @@ def _held(lattice, i, j, owner):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sweep_means(lattice, lab, count, weight, iterations, removable):
-    """lattice (H + 2, W + 2) int32, in place; lab (3, H, W) float32; weight of squared pixels against squared Lab."""
-    _, height, width = lab.shape
+    """lattice (H + 2, W + 2) int32, in place; lab (H, W, 3) float32; weight of squared pixels against squared Lab."""
+    height, width, _ = lab.shape
     total = np.zeros((count, 8), np.float64)  # pixels, sums of L, a, b, y, x; 8 wide to fill a cache line
     for y in range(height):
         for x in range(width):
@@ -238,21 +238,21 @@ def _sweep_means(lattice, lab, count, weight, iterations, removable):
 
 @njit(cache=True, nogil=True, inline="always")
 def _move(total, lab, y, x, sign):
-    """total (8,) float64 of a region; lab (3, H, W). Adds the pixel for sign 1, takes it away for -1."""
+    """total (8,) float64 of a region; lab (H, W, 3). Adds the pixel for sign 1, takes it away for -1."""
     total[0] += sign
     for c in range(3):
-        total[1 + c] += sign * lab[c, y, x]
+        total[1 + c] += sign * lab[y, x, c]
     total[4] += sign * y
     total[5] += sign * x
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _distance(total, lab, y, x, weight):
-    """total (8,) float64 of a region; lab (3, H, W). Returns the squared distance of the pixel to the region's mean."""
+    """total (8,) float64 of a region; lab (H, W, 3). Returns the squared distance of the pixel to the region's mean."""
     scale = 1 / total[0]
     color = 0.0
     for c in range(3):
-        difference = lab[c, y, x] - total[1 + c] * scale
+        difference = lab[y, x, c] - total[1 + c] * scale
         color += difference * difference
     dy, dx = y - total[4] * scale, x - total[5] * scale
     return color + weight * (dy * dy + dx * dx)
