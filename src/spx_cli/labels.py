@@ -1,6 +1,8 @@
 """Label-map algebra: is it valid, its connected components, its boundaries, its overlap with another map."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,8 +46,8 @@ def components(labels: NDArray[Any]) -> tuple[Labels, int]:
 def compact(ids: NDArray[Any], *, ignore_label: int | Sequence[int] | None = None, what: str = "label map") -> Labels:
     """Return `ids` numbered 0..K-1 without gaps, in raster order of their first pixel; -1 where they are ignored.
 
-    ids : (H, W) integers or booleans, not negative; gaps and huge ids cost nothing.
-    ignore_label : the id or ids of pixels that do not count.
+    ids : (H, W) integers or booleans, not negative; gaps and huge ids cost no memory.
+    ignore_label : the id or ids of pixels that do not count; these may be negative.
     Raises LabelError, which speaks of `what`, for floats, negative ids, no pixel, or no pixel that counts.
 
     >>> compact(np.array([[900, 900, 7], [255, 7, 7]]), ignore_label=255)
@@ -57,23 +59,26 @@ def compact(ids: NDArray[Any], *, ignore_label: int | Sequence[int] | None = Non
         raise LabelError(f"{what}: expected (H, W) with at least one pixel, not shape {ids.shape}")
     if ids.dtype.kind not in "iub":
         raise LabelError(f"{what}: ids must be integers, not {ids.dtype}; round and convert them first")
+    ignored = [] if ignore_label is None else np.atleast_1d(ignore_label).tolist()
     low, high = int(ids.min()), int(ids.max())
-    if low < 0:
-        raise LabelError(f"{what}: ids must not be negative, met {low}; give unlabelled pixels an id to ignore")
-    ignored = [] if ignore_label is None else [ignore_label] if isinstance(ignore_label, int) else list(ignore_label)
-    known = ids.ravel().astype(np.int32) if high < 4 * ids.size else None
     # A look-up table as long as the largest id is only built when that is no more than a few times the pixels.
-    values, known = (np.arange(high + 1), known) if known is not None else np.unique(ids, return_inverse=True)
-    number = np.where(np.isin(values, ignored), -1, -2).astype(np.int32)
-    out = np.empty(ids.shape, np.int32)
-    if _compact(known.ravel(), number, out.ravel()) == 0:
+    if low >= 0 and high < 4 * ids.size:
+        known, number = ids.ravel(), np.full(high + 1, -2, np.int32)
+        number[[i for i in ignored if 0 <= i <= high]] = -1
+    else:
+        values, known = np.unique(ids, return_inverse=True)
+        number = np.where(np.isin(values, ignored), np.int32(-1), np.int32(-2))
+        if low < 0 and (values[number == -2] < 0).any():
+            raise LabelError(f"{what}: ids must not be negative, met {low}; give unlabelled pixels an id to ignore")
+    out = np.empty(ids.size, np.int32)
+    if _compact(known.ravel().astype(np.int32), number, out) == 0:
         raise LabelError(f"{what}: no labelled pixel, every id is one to ignore ({', '.join(map(str, ignored))})")
-    return out
+    return out.reshape(ids.shape)
 
 
 @njit(cache=True, nogil=True)
 def _compact(ids, number, out):
-    """ids (N,) ints below len(number); number (M,) int32, -2 new, -1 ignored; out (N,) int32. Returns the count."""
+    """ids (N,) int32 below len(number); number (M,) int32, -2 new, -1 ignored; out (N,) int32. Returns the count."""
     count = 0
     for i in range(ids.size):
         n = number[ids[i]]
@@ -124,7 +129,8 @@ def _group(ids, start, pixels):
         following[i] += 1
 
 
-class Overlap(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Overlap:
     """How many pixels each label shares with each segment of another map: only the P pairs that meet, by label.
 
     start : int64 (K,), where the pairs of each label begin; a label without a counted pixel has none and is left out.
@@ -138,12 +144,12 @@ class Overlap(NamedTuple):
     sizes: NDArray[np.int64]
     segment_sizes: NDArray[np.int64]
 
-    @property
+    @cached_property
     def pixels(self) -> int:
         """Pixels that count: all but the ignored ones."""
         return int(self.sizes.sum())
 
-    @property
+    @cached_property
     def pair_sizes(self) -> NDArray[np.int64]:
         """Pixels of the label of each pair; int64 (P,)."""
         return np.repeat(self.sizes, np.diff(self.start, append=len(self.count)))

@@ -44,13 +44,13 @@ class Match(NamedTuple):
         return hits / total if total else rule.empty
 
 
-def match(edges: Mask, near: Mask, segments: Labels, rule: Protocol, radius: int) -> Match:
+def match(edges: Mask, near: Mask, truth: Mask, segments: Labels, radius: int) -> Match:
     """Return the counts of one map against one annotation.
 
     edges, near : boundary pixels of the label map and their dilation by `radius`.
+    truth : boundary pixels of the annotation.
     segments : the annotation as `labels.compact` gives it; a boundary pixel on an ignored one (-1) is never wrong.
     """
-    truth = boundaries(segments, rule.boundaries)
     counted = edges & (segments >= 0) if segments.min() < 0 else edges
     return Match(
         truth_hits=int(np.count_nonzero(truth & near)),
@@ -166,8 +166,9 @@ def _spread(mask: Mask, radius: int) -> Mask:
 
 
 def chamfer(edges: Mask) -> NDArray[np.int32]:
-    """Return the 3 x 3 chamfer distance to the nearest True pixel, int32 (H, W) in 1/65536 pixel; 8192 pixels without any."""
-    distance = np.where(edges, np.int32(0), np.int32(NO_BOUNDARY))
+    """Return the 3 x 3 chamfer distance to the nearest True pixel, int32 (H, W), in 1/65536 pixel; 8192 without any."""
+    distance = np.full(edges.shape, NO_BOUNDARY, np.int32)
+    distance[edges] = 0
     _chamfer(distance)
     return distance
 
@@ -200,9 +201,8 @@ def _from_row(row, other):
 
 
 def _pair(labels: NDArray[Any], truth: NDArray[Any], ignore_label: int | Sequence[int] | None) -> Labels:
-    if labels.shape != truth.shape:
+    if compact(labels).shape != truth.shape:
         raise LabelError(f"sizes differ: the label map is {labels.shape}, the annotation {truth.shape}")
-    compact(labels)
     return compact(truth, ignore_label=ignore_label, what="annotation")
 
 
@@ -216,7 +216,7 @@ def _match(
     segments = _pair(labels, truth, ignore_label)
     radius = window(rule, tolerance, labels.shape)
     edges = boundaries(labels, rule.boundaries)
-    return match(edges, dilate(edges, radius), segments, rule, radius)
+    return match(edges, dilate(edges, radius), boundaries(segments, rule.boundaries), segments, radius)
 
 
 def window(rule: Protocol, tolerance: int | None, shape: tuple[int, ...]) -> int:
@@ -225,4 +225,4 @@ def window(rule: Protocol, tolerance: int | None, shape: tuple[int, ...]) -> int
         return rule.radius(*shape)
     if tolerance < 0:
         raise ParameterError(f"tolerance must be at least 0 pixels, not {tolerance}")
-    return tolerance
+    return min(tolerance, max(shape))

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.errors import LabelError
+from spx_cli.errors import ImageError, LabelError
 from spx_cli.labels import Groups, group
 from spx_cli.types import Image
 
@@ -32,7 +32,8 @@ class Moments(NamedTuple):
         base = np.floor(self.sums / self.sizes[:, None])
         rest = self.sums - self.sizes[:, None] * base
         squares = self.squares - 2 * (base * self.sums).sum(1) + self.sizes * np.square(base).sum(1)
-        return squares - np.square(rest).sum(1) / self.sizes
+        scatter: NDArray[np.float64] = squares - np.square(rest).sum(1) / self.sizes
+        return scatter
 
     @property
     def total(self) -> "Moments":
@@ -41,12 +42,14 @@ class Moments(NamedTuple):
 
 
 def moments(labels: NDArray[Any] | Groups, image: Image) -> Moments:
-    """Return the colour moments of each superpixel; LabelError when the sizes differ."""
+    """Return the colour moments of each superpixel; ImageError unless uint8, LabelError when the sizes differ."""
     groups = labels if isinstance(labels, Groups) else group(labels)
+    if image.dtype != np.uint8:
+        raise ImageError(f"an image must be uint8 (H, W, 3), not {image.dtype}; spx_cli.read_image converts files")
     if image.shape != (*groups.ids.shape, 3):
         raise LabelError(f"sizes differ: the label map is {groups.ids.shape}, the image {image.shape}")
     sums, squares = np.zeros((len(groups.sizes), 3)), np.zeros(len(groups.sizes))
-    _colour_sums(groups.ids, image, sums, squares)
+    _colour_sums(groups.ids, np.require(image, requirements=("C", "W")), sums, squares)
     return Moments(groups.sizes.astype(np.float64), sums, squares)
 
 
@@ -58,7 +61,7 @@ def _colour_sums(ids, image, sums, squares):
         x = 0
         while x < width:
             i = ids[y, x]
-            r = g = b = q = 0
+            r = g = b = q = np.int64(0)
             # A run of one label is summed in registers.
             while x < width and ids[y, x] == i:
                 cr, cg, cb = np.int64(image[y, x, 0]), np.int64(image[y, x, 1]), np.int64(image[y, x, 2])

@@ -89,7 +89,7 @@ def undersegmentation_error_levin(table: Overlap) -> float:
     """Mean relative area by which the superpixels touching a true segment exceed it, from 0; lower is better.
 
     mean_i [(sum_{j: n_ij > 0} |S_j|) - |G_i|] / |G_i|, Levinshtein et al. (TPAMI 2009). Unbounded: a tiny segment in a
-    large superpixel gives hundreds. The mean is over segments with pixels (the benchmark divides by the largest id + 1).
+    large superpixel gives hundreds. The mean is over segments with pixels (the benchmark divides by largest id + 1).
 
     >>> undersegmentation_error_levin(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]))
     0.6666666666666666

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError, ParameterError
-from spx_cli.labels import Groups, Overlap, boundaries, compact, components, group, overlap_compact
+from spx_cli.labels import Groups, Overlap, boundaries, compact, group, overlap_compact
 from spx_cli.metrics import METRICS, Protocol, boundary, color, region, shape
 from spx_cli.metrics import flow as flows
 from spx_cli.metrics import protocol as by_name
 from spx_cli.registry import unknown
+from spx_cli.runs import find_runs
 from spx_cli.types import Image, Labels
 
 
@@ -40,6 +41,12 @@ class _Map:
     def near(self) -> NDArray[np.bool_]:
         return boundary.dilate(self.edges, self.radius)
 
+    @property
+    def density(self) -> float:
+        if self.rule.boundaries == "two-sided":
+            return float(np.count_nonzero(self.edges) / self.edges.size)
+        return shape.contour_density(self.groups.ids)
+
     @cached_property
     def distance(self) -> NDArray[np.int32]:
         return boundary.chamfer(self.edges)
@@ -60,8 +67,12 @@ class _Pair:
         return overlap_compact(self.map.groups, self.segments)
 
     @cached_property
+    def edges(self) -> NDArray[np.bool_]:
+        return boundaries(self.segments, self.map.rule.boundaries)
+
+    @cached_property
     def match(self) -> boundary.Match:
-        return boundary.match(self.map.edges, self.map.near, self.segments, self.map.rule, self.map.radius)
+        return boundary.match(self.map.edges, self.map.near, self.edges, self.segments, self.map.radius)
 
     @property
     def recall(self) -> float:
@@ -74,13 +85,13 @@ class _Pair:
 
 _OF_MAP: dict[str, Callable[[_Map], float]] = {
     "co": lambda m: shape.compactness(m.groups),
-    "cd": lambda m: shape.contour_density(m.groups.ids),
+    "cd": lambda m: m.density,
     "ev": lambda m: color.explained(m.colours),
     "sse_rgb": lambda m: color.mean_scatter(m.colours),
     "sse_xy": lambda m: color.mean_scatter(color.positions(m.groups)),
     "icv": lambda m: color.mean_deviation(m.colours),
     "k": lambda m: len(m.groups.sizes),
-    "components": lambda m: components(m.groups.ids)[1],
+    "components": lambda m: find_runs(m.groups.ids).count,
     "size_std": lambda m: shape.size_deviation(m.groups),
     "epe": lambda m: flows.end_point_error(m.groups, m.flow, m.valid),
 }
@@ -96,7 +107,7 @@ _OF_PAIR: dict[str, Callable[[_Pair], float]] = {
     "bp": lambda p: p.precision,
     "f1": lambda p: boundary.f_measure(p.precision, p.recall, 1),
     "f4": lambda p: boundary.f_measure(p.precision, p.recall, 4),
-    "mde": lambda p: boundary.distance_to(p.map.distance, boundaries(p.segments, p.map.rule.boundaries)),
+    "mde": lambda p: boundary.distance_to(p.map.distance, p.edges),
     "ri": lambda p: region.rand_index.of(p.table),
     "voi": lambda p: region.variation_of_information.of(p.table),
     "covering": lambda p: region.covering.of(p.table),
@@ -139,9 +150,11 @@ def score(
     one = _Map(labels, image, flow, valid, by_name(protocol), tolerance)
     alone = {name: _OF_MAP[name](one) for name in names if name in _OF_MAP}
     rows = []
-    for truth in truths:
-        if truth.shape != one.groups.ids.shape:
-            raise LabelError(f"sizes differ: the label map is {one.groups.ids.shape}, the annotation {truth.shape}")
-        pair = _Pair(one, compact(truth, ignore_label=ignore_label, what="annotation"))
+    for index, truth in enumerate(truths):
+        if np.shape(truth) != one.groups.ids.shape:
+            raise LabelError(
+                f"sizes differ: the label map is {one.groups.ids.shape}, annotation {index} is {np.shape(truth)}"
+            )
+        pair = _Pair(one, compact(truth, ignore_label=ignore_label, what=f"annotation {index}"))
         rows.append({name: alone[name] if name in alone else _OF_PAIR[name](pair) for name in names})
-    return rows if truths else [alone]
+    return rows or [alone]
