@@ -1,5 +1,6 @@
 """How a network is trained, as data: a method offers named recipes, a TOML file and NAME=VALUE texts change them."""
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -64,6 +65,14 @@ class Recipe:
         if not all(part.isdecimal() and int(part) > 0 for part in parts):
             raise ParameterError(f"validate_counts must be like 100,200 not {self.validate_counts!r}")
         return tuple(int(part) for part in parts)
+
+    def to_toml(self) -> str:
+        """Return the recipe as a TOML file that `choose` reads, each field with its help."""
+        lines = []
+        for name, field in params.fields(Recipe).items():
+            value, limits = json.dumps(getattr(self, name)), params.bounds(field)
+            lines.append(f"{name} = {value}  # {field.metadata['help']}{f' ({limits})' if limits else ''}\n")
+        return "".join(lines)
 
 
 def choose(

@@ -21,6 +21,7 @@ from spx_cli.registry import lookup
 COMMANDS = {
     "segment": "spx_cli.cli.segment:segment",
     "render": "spx_cli.cli.render:render",
+    "train": "spx_cli.cli.train:train",
     "methods": "spx_cli.cli.methods:app",
 }
 

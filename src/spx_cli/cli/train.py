@@ -1,0 +1,154 @@
+"""spx train: a data set in, trained weights out."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spx_cli.cli import _options
+from spx_cli.cli._output import log_to_stderr, note, print_json
+
+if TYPE_CHECKING:
+    from spx_cli.training import Record
+
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
+Layout = Annotated[
+    str, typer.Option("--layout", metavar="NAME", help="How the folder is laid out: folder, bsds500, voc, ...")
+]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Such as train, or train+val. [default: train, else everything]"),
+]
+ValSplit = Annotated[
+    str | None,
+    typer.Option(
+        "--val-split",
+        metavar="NAME",
+        help="Images to validate on, or none. [default: val, else every tenth image, which is then not trained on]",
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", metavar="NAME", help="A recipe of the method. [default: the paper's]")
+]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file of recipe fields.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A field of the recipe, see --show-recipe; repeatable."),
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples per step and process.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+Crop = Annotated[int | None, typer.Option("--crop", min=0, help="Side of the random crop, pixels; 0: whole images.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of first weights, order of samples, and crops.")]
+Amp = Annotated[str | None, typer.Option("--amp", help="none or bf16.")]
+Start = Annotated[str | None, typer.Option("--weights", metavar="PATH", help="Weights to start from.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in RUN where its last checkpoint stands.")]
+Half = Annotated[bool, typer.Option("--half", help="Export the weights as float16, half the size.")]
+Board = Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard, into RUN.")]
+Show = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe, as a TOML file for --config, and exit.")]
+
+
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A learned method.", show_default=False)],
+    data: Data = None,
+    out: Out = None,
+    layout: Layout = "folder",
+    split: Split = None,
+    val_split: ValSplit = None,
+    recipe: RecipeName = "",
+    config: Config = None,
+    set_: Set = None,
+    param: _options.Params = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    crop: Crop = None,
+    seed: Seed = None,
+    amp: Amp = None,
+    device: _options.Device = None,
+    weights: Start = None,
+    resume: Resume = False,
+    half: Half = False,
+    tensorboard: Board = False,
+    show_recipe: Show = False,
+    as_json: _options.Json = False,
+    quiet: _options.Quiet = False,
+    verbose: _options.Verbose = False,
+) -> None:
+    """Train a method's network; the best weights by validation end up in RUN/best.safetensors."""
+    from spx_cli.errors import ParameterError
+    from spx_cli.recipe import choose
+
+    learner = _options.make_method(method, param, device=device)
+    recipes = getattr(learner, "recipes", {})
+    if not recipes:
+        raise ParameterError(f"{method} is not trained; 'spx methods list' says which methods are learned")
+    options = {"steps": steps, "batch_size": batch_size, "lr": lr, "crop": crop, "seed": seed, "amp": amp}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    chosen = choose(recipes, recipe, config=config, overrides=[*(set_ or []), *given])
+    if show_recipe:
+        print(chosen.to_toml(), end="")
+        return
+    if data is None or out is None:
+        raise ParameterError("spx train needs --data DIR and --out RUN")
+
+    from spx_cli import training
+
+    log_to_stderr(verbose)
+    samples = training.open_samples(layout, data, split, val_split)
+    records = training.train(
+        learner,
+        samples.train,
+        samples.val,
+        chosen,
+        out,
+        resume=resume,
+        start=None if weights is None else replace(learner, weights=weights).load().state_dict(),
+        data=samples.about,
+        half=half,
+        tensorboard=tensorboard,
+    )
+    with _display(chosen.steps, as_json=as_json, quiet=quiet) as show:
+        for record in records:
+            show(record)
+    if os.environ.get("RANK", "0") == "0" and not as_json:
+        for path in (out / training.BEST, out / training.LAST):
+            if path.exists():
+                print(f"{path}\tsha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+
+
+@contextmanager
+def _display(steps: int, *, as_json: bool, quiet: bool) -> Iterator[Callable[["Record"], None]]:
+    """Give a function that shows a record: as JSON on stdout, in a bar on a terminal, else as a line on stderr."""
+    if as_json:
+        yield lambda record: print_json({k: v if isfinite(v) else None for k, v in record._asdict().items()})
+    elif quiet:
+        yield lambda record: None
+    elif not sys.stderr.isatty():
+        yield lambda record: note(_line(record, steps))
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("starting", total=steps)
+            yield lambda record: bar.update(task, completed=record.step, description=_text(record))
+
+
+def _line(record: "Record", steps: int) -> str:
+    left = (steps - record.step) * record.seconds_per_step
+    return f"step {record.step}/{steps}  {_text(record)}  {int(left // 3600)}:{int(left % 3600 // 60):02d} left"
+
+
+def _text(record: "Record") -> str:
+    asa = f"ASA {record.asa:.4f}  " if isfinite(record.asa) else ""
+    return f"loss {record.loss:.4f}  {asa}{record.images_per_second:.1f} images/s"

@@ -1,0 +1,588 @@
+"""The one training loop: any learned method, any data set, one process or many (torchrun).
+
+Sample n of a run is a function of (seed, n), the learning rate a function of the step, and a checkpoint holds all the
+rest. So on a CPU a run that was killed at any moment and resumed ends with the weights of a run that was not.
+
+A run's folder holds checkpoint.pt, log.jsonl, and once there is something to show best.safetensors (by ASA on the
+validation images) and last.safetensors.
+"""
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import os
+import pickle
+import signal
+import threading
+import time
+import zipfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from spx_cli import augment, weights
+from spx_cli._version import __version__
+from spx_cli.datasets import Sample, open_dataset
+from spx_cli.device import pick
+from spx_cli.errors import DataError, MissingExtra, ParameterError, TrainingError, UnknownName, WeightsError
+from spx_cli.io import atomic
+from spx_cli.metrics import score
+from spx_cli.recipe import Recipe
+from spx_cli.types import Image
+
+if TYPE_CHECKING:
+    from spx_cli.methods._torch import TorchMethod
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT, LOG, BEST, LAST = "checkpoint.pt", "log.jsonl", "best.safetensors", "last.safetensors"
+# Batches made ahead of the step that needs them.
+AHEAD = 2
+# Decoded samples are kept up to this many bytes, later ones are read again each time.
+MEMORY = 8 << 30
+# What a resumed run may change, because no weight depends on it.
+FREE = ("validate_every", "validate_counts", "validate_images", "log_every", "checkpoint_minutes")
+
+
+class Samples(Protocol):
+    """What a data set is to training."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class Record(NamedTuple):
+    """What one line of the log says; `asa` is that of the last validation, NaN before the first."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    images_per_second: float
+    seconds_per_step: float
+    asa: float
+
+
+class Splits(NamedTuple):
+    """Samples to train on, samples to validate on, and what they are, in words."""
+
+    train: Samples
+    val: Samples
+    about: str
+
+
+class Chosen:
+    """Samples of one or more data sets in a row."""
+
+    def __init__(self, places: Sequence[tuple[Samples, int]]) -> None:
+        self.places = tuple(places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        samples, i = self.places[index]
+        return samples[i]
+
+
+def open_samples(layout: str, root: Path, split: str | None = None, val_split: str | None = None) -> Splits:
+    """Return what to train and to validate on, from a data set as `datasets.open_dataset` reads it.
+
+    split : one or more splits with '+' between; without it the split train, or where there is none all samples.
+    val_split : likewise, or none; without it the split val, or where there is none every tenth sample, which is then
+        taken out of the training. Nothing is validated where val itself is trained on.
+
+    Raises DataError for a folder without such data, UnknownName for a split or layout that does not exist.
+    """
+    trained = split or "train"
+    train = _places(layout, root, split) if split else _try(layout, root, "train")
+    if not train:
+        trained, train = "all", _places(layout, root, None)
+    if val_split == "none" or (val_split is None and "val" in trained.split("+")):
+        validated, val = "nothing", []
+    elif val_split is not None:
+        validated, val = val_split, _places(layout, root, val_split)
+    else:
+        validated, val = "val", _try(layout, root, "val") if trained != "all" else []
+        if not val:
+            validated, val, train = "every tenth", train[9::10], [p for i, p in enumerate(train) if i % 10 != 9]
+    return Splits(Chosen(train), Chosen(val), f"{layout} {trained}, validated on {validated}")
+
+
+def _places(layout: str, root: Path, splits: str | None) -> list[tuple[Samples, int]]:
+    names: list[str | None] = [None] if splits is None else [*splits.split("+")]
+    opened = [open_dataset(layout, root, name) for name in names]
+    return [(samples, i) for samples in opened for i in range(len(samples))]
+
+
+def _try(layout: str, root: Path, split: str) -> list[tuple[Samples, int]]:
+    try:
+        return _places(layout, root, split)
+    except (DataError, UnknownName):
+        return []
+
+
+class World(NamedTuple):
+    """The place of this process among those that train together."""
+
+    rank: int
+    size: int
+
+
+class Pair(NamedTuple):
+    """An image with one of its annotations, numbered by `augment.compact`; None where it has none."""
+
+    id: str
+    image: Image
+    truth: NDArray[Any] | None
+
+
+class Pairs:
+    """Every (image, annotation) pair of a data set: an image with five annotations is five samples."""
+
+    def __init__(self, samples: Samples) -> None:
+        """Read all samples once; raises DataError where there is none."""
+        self._samples = samples
+        self._kept: dict[int, list[Pair]] = {}
+        self._places: list[tuple[int, int]] = []
+        used = 0
+        for i in range(len(samples)):
+            pairs = _pairs(samples[i])
+            self._places += [(i, j) for j in range(len(pairs))]
+            used += pairs[0].image.nbytes + sum(p.truth.nbytes for p in pairs if p.truth is not None)
+            if used <= MEMORY:
+                self._kept[i] = pairs
+        if not self._places:
+            raise DataError("no samples to train on: the data set is empty")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Pair:
+        sample, annotation = self._places[index]
+        return (self._kept.get(sample) or _pairs(self._samples[sample]))[annotation]
+
+    @property
+    def digest(self) -> str:
+        """A short hash of the order of images and annotations, which a resumed run must find again."""
+        names = "\n".join(f"{self[i].id} {self._places[i][1]}" for i in range(len(self)))
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def _pairs(sample: Sample) -> list[Pair]:
+    if not sample.truths:
+        return [Pair(sample.id, sample.image, None)]
+    ignored = sample.ignore_label
+    truths = [t if ignored is None else np.where(t == ignored, -1, t) for t in sample.truths]
+    return [Pair(f"{sample.id}:{i}", sample.image, augment.compact(t)) for i, t in enumerate(truths)]
+
+
+class Batch(NamedTuple):
+    """images uint8 (B, 3, H, W), channels last; truth int64 (B, H, W), -1 where unknown, or None."""
+
+    ids: list[str]
+    images: Tensor
+    truth: Tensor | None
+
+
+def make_batch(pairs: Pairs, recipe: Recipe, step: int, world: World) -> Batch:
+    """Return what one process sees at a step; the processes together see what one with their joint batch would."""
+    ids, images, truths = [], [], []
+    first = (step * world.size + world.rank) * recipe.batch_size
+    for position in range(first, first + recipe.batch_size):
+        pair = pairs[augment.index(recipe.seed, position, len(pairs))]
+        size = pair.image.shape[:2]
+        view = augment.draw(augment.generator(recipe.seed, position), (size[0], size[1]), recipe)
+        image, truth = augment.look(pair.image, pair.truth, view)
+        ids.append(pair.id)
+        images.append(image)
+        truths.append(truth)
+    if len({image.shape for image in images}) > 1:
+        raise ParameterError(f"images of different sizes in one batch ({', '.join(ids)}): set crop, or batch_size=1")
+    if len({truth is None for truth in truths}) > 1:
+        raise DataError(f"images with and without annotation in one batch: {', '.join(ids)}")
+    return Batch(
+        ids,
+        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+        None if truths[0] is None else torch.from_numpy(np.stack([t for t in truths if t is not None])),
+    )
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Return the learning rate of a step, counted from 0."""
+    if recipe.schedule == "halve":
+        return recipe.lr * (0.5 if step >= recipe.halve_at else 1.0)
+    if recipe.schedule == "one-cycle":
+        rise = recipe.warmup * recipe.steps
+        if step < rise:
+            return recipe.lr * (0.04 + 0.96 * step / rise)
+        fall = (step - rise) / max(recipe.steps - rise, 1)
+        return recipe.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * fall)))
+    return recipe.lr
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return Adam or AdamW with the recipe's weight decay on the parameters that it names."""
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        chosen = {
+            "matrices": parameter.ndim >= 2,
+            "weights": not name.endswith("bias"),
+            "all": True,
+        }[recipe.decay]
+        (decayed if chosen else spared).append(parameter)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return kind([group for group in groups if group["params"]], lr=recipe.lr)
+
+
+class State:
+    """All that changes while a network is trained: what a checkpoint holds, beside what it must agree with.
+
+    network is trained, shadow is the running mean of its weights: it is validated and exported.
+    """
+
+    def __init__(
+        self, method: "TorchMethod", recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None
+    ) -> None:
+        """Make the network with the recipe's seed, or with the weights to start from."""
+        torch.manual_seed(recipe.seed)
+        network = method.build()
+        if start is not None:
+            network.load_state_dict(start)
+        self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.shadow = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = make_optimizer(self.network, recipe)
+        self.step = 0
+        self.seconds = 0.0
+        self.asa = math.nan
+        self.best: dict[str, Any] = {}
+
+    def average(self, decay: float) -> None:
+        """Move the shadow towards the network: by all of the difference at first, then by 1 - decay of it."""
+        decay = min(decay, self.step / (self.step + 10))
+        for mean, new in zip(self.shadow.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, 1 - decay)
+            else:
+                mean.copy_(new)
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write the checkpoint; a process killed meanwhile leaves the one before."""
+        content = {
+            "about": dict(about),
+            "network": self.network.state_dict(),
+            "shadow": self.shadow.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "asa": self.asa,
+            "best": self.best,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        with atomic(path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Take up the run of a checkpoint.
+
+        Raises WeightsError for a damaged file, ParameterError where method, recipe or data are not those of the run.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            then, now = _flat(content["about"]), _flat(about)
+        except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise WeightsError(f"{path} is not a checkpoint, or damaged: {error}") from None
+        changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in now if k not in FREE and then.get(k) != now[k]]
+        if changed:
+            raise ParameterError(f"cannot resume {path.parent}: {'; '.join(changed)}")
+        self.network.load_state_dict(content["network"])
+        self.shadow.load_state_dict(content["shadow"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.seconds, self.asa = content["step"], content["seconds"], content["asa"]
+        self.best = content["best"]
+        torch.set_rng_state(content["rng"])
+        if content["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(content["cuda_rng"])
+
+
+def train(
+    method: "TorchMethod",
+    train_samples: Samples,
+    val_samples: Samples,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    start: Mapping[str, Tensor] | None = None,
+    data: str = "",
+    half: bool = False,
+    tensorboard: bool = False,
+) -> Iterator[Record]:
+    """Train a method's network and yield a Record for each line of the log.
+
+    val_samples : may be empty; then nothing is validated, and best.safetensors is not written.
+    out : folder of the run.
+    resume : continue the run in `out`, if there is one; it must have been started with the same arguments.
+    start : weights to start from, instead of random ones.
+    data : what the samples are, for the exported weights.
+    half : export tensors of two and more axes as float16.
+
+    Raises ParameterError for an `out` that already holds a run, or that holds another run than the one to resume,
+    DataError without samples, TrainingError when the loss is not finite, KeyboardInterrupt after SIGINT or SIGTERM,
+    once the checkpoint is written.
+    """
+    if (out / CHECKPOINT).exists() and not resume:
+        raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
+    with _join(method.device) as (world, device), _board(out, tensorboard) as board, _stop_signals() as stop:
+        pairs = Pairs(train_samples)
+        about = {
+            "method": method.name,
+            # where the run takes place and what it starts from are not properties of the result
+            "params": {k: v for k, v in asdict(method).items() if k not in ("weights", "device")},
+            "recipe": asdict(recipe),
+            "data": data,
+            "pairs": len(pairs),
+            "order": pairs.digest,
+        }
+        state = State(method, recipe, device, start)
+        if resume and (out / CHECKPOINT).exists():
+            state.load(out / CHECKPOINT, about)
+        if world.size > 1 and device.type == "cuda":
+            # the statistics of a batch are then those of all processes, as if it were one
+            state.network = nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
+        writes = world.rank == 0
+        validation = _spread(val_samples, recipe.validate_images) if writes and recipe.validate_every else []
+        if writes:
+            out.mkdir(parents=True, exist_ok=True)
+            for left in out.glob(".*.part"):  # by a process that was killed while it wrote
+                left.unlink()
+            _rewind(out / LOG, state.step)
+            _append(out / LOG, {"start": state.step, "spx": __version__, "processes": world.size, **about})
+        losses: list[float] = []
+        started = saved = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            queue: deque[Future[Batch]] = deque()
+            stopped = False
+            while state.step < recipe.steps and not stopped:
+                while len(queue) <= AHEAD:
+                    queue.append(pool.submit(make_batch, pairs, recipe, state.step + len(queue), world))
+                loss, norm, stopped = _step(method, recipe, state, queue.popleft().result(), world, device, stop)
+                losses.append(loss)
+                last = state.step == recipe.steps
+                if validation and (state.step % recipe.validate_every == 0 or last):
+                    _validate(method, recipe, state, validation, out, about, half)
+                    _append(out / LOG, {"step": state.step, "asa": state.asa, "best": state.best["asa"]})
+                if writes and (state.step % recipe.log_every == 0 or last):
+                    now = time.monotonic()
+                    each = (now - started) / len(losses)
+                    state.seconds += now - started
+                    started = now
+                    record = Record(
+                        step=state.step,
+                        loss=float(np.mean(losses)),
+                        lr=rate(recipe, state.step - 1),
+                        grad_norm=norm,
+                        images_per_second=recipe.batch_size * world.size / each,
+                        seconds_per_step=each,
+                        asa=state.asa,
+                    )
+                    losses.clear()
+                    _append(out / LOG, {**record._asdict(), "seconds": state.seconds})
+                    if board is not None:
+                        _plot(board, record)
+                    yield record
+                if writes and (last or stopped or time.monotonic() - saved >= 60 * recipe.checkpoint_minutes):
+                    state.save(out / CHECKPOINT, about)
+                    saved = time.monotonic()
+        if writes:
+            export(out / LAST, state.shadow.state_dict(), {**about, "steps": state.step, "asa": state.asa}, half=half)
+        if stopped:
+            raise KeyboardInterrupt
+
+
+def _step(
+    method: "TorchMethod",
+    recipe: Recipe,
+    state: State,
+    batch: Batch,
+    world: World,
+    device: torch.device,
+    stop: threading.Event,
+) -> tuple[float, float, bool]:
+    """Take one step; return the loss, the norm of the gradient, and whether to stop, all three for all processes."""
+    images = batch.images.to(device)
+    truth = None if batch.truth is None else batch.truth.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp == "bf16"):
+        loss = method.loss(state.network, images, truth)
+    state.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    mean, stopped = loss.detach().float(), stop.is_set()
+    if world.size > 1:
+        mean, stopped = _share(state.network, mean, stopped, world)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip or math.inf)
+    value, size = torch.stack([mean, norm.float()]).tolist()
+    if not (math.isfinite(value) and math.isfinite(size)):
+        raise TrainingError(
+            f"step {state.step}: loss {value}, gradient norm {size}; the batch was {', '.join(batch.ids)}. "
+            "A lower lr or a clip often helps; the last checkpoint is untouched"
+        )
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate(recipe, state.step)
+    state.optimizer.step()
+    state.average(recipe.ema)
+    state.step += 1
+    return value, size, stopped
+
+
+def _share(network: nn.Module, loss: Tensor, stopped: bool, world: World) -> tuple[Tensor, bool]:
+    """Replace the gradients by their mean over all processes; return the mean loss, and whether any is to stop.
+
+    Done by hand, since DistributedDataParallel sees only calls of the network itself, and a loss may call its parts.
+    """
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    parts = [*gradients, loss.reshape(1), torch.full((1,), float(stopped), device=loss.device)]
+    flat = torch.cat([part.reshape(-1).float() for part in parts])
+    dist.all_reduce(flat)
+    flat /= world.size
+    for part, new in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+        part.copy_(new.view_as(part))
+    return parts[-2][0], bool(parts[-1].item())
+
+
+def _validate(
+    method: "TorchMethod",
+    recipe: Recipe,
+    state: State,
+    samples: Sequence[Sample],
+    out: Path,
+    about: Mapping[str, Any],
+    half: bool,
+) -> None:
+    """Set the state's ASA, a mean over counts, images and annotations; export the weights if they are the best yet."""
+    bound = method.bind(state.shadow)
+    values = []
+    for sample in samples:
+        for count in recipe.counts:
+            labels = bound.segment(sample.image, count)
+            rows = score(labels, sample.truths, metrics=["asa"], ignore_label=sample.ignore_label)
+            values += [row["asa"] for row in rows]
+    state.asa = float(np.mean(values))
+    if state.asa > state.best.get("asa", -math.inf):
+        state.best = {"asa": state.asa, "step": state.step}
+        export(out / BEST, state.shadow.state_dict(), {**about, "steps": state.step, "asa": state.asa}, half=half)
+
+
+def export(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any], *, half: bool = False) -> str:
+    """Write tensors with their provenance as safetensors and return the file's sha256.
+
+    about : what the weights are (method, recipe, data, steps, ASA); kept in the file's metadata, as JSON.
+    half : store tensors of two and more axes as float16.
+    """
+    tensors = {k: t.half() if half and t.ndim >= 2 else t for k, t in state.items()}
+    provenance = {k: v if isinstance(v, str) else json.dumps(v) for k, v in {**about, "spx": __version__}.items()}
+    return weights.save(path, tensors, provenance)
+
+
+def _spread(samples: Samples, limit: int) -> list[Sample]:
+    """Return all samples, or `limit` of them at even distances, so that validation covers the split."""
+    count = len(samples)
+    return (
+        [samples[i * count // limit] for i in range(limit)] if 0 < limit < count else [samples[i] for i in range(count)]
+    )
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{k: v for k, v in about.items() if k != "recipe"}, **about["recipe"]}
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(finite) + "\n")
+
+
+def _rewind(path: Path, step: int) -> None:
+    """Drop the lines of steps after the checkpoint, which are about to be made again, and a line cut off by a kill."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            known = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if known.get("step", 0) <= step:
+            kept.append(line + "\n")
+    with atomic(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+@contextmanager
+def _join(name: str) -> Iterator[tuple[World, torch.device]]:
+    """Yield the place among the processes that torchrun started, and the device of this one."""
+    device = pick(name)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(0, 1), device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; the second acts as it would have without us."""
+    stop = threading.Event()
+    before: dict[signal.Signals, Any] = {}
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        restore()
+
+    def restore() -> None:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        for known in (signal.SIGINT, signal.SIGTERM):
+            before[known] = signal.signal(known, ask)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+def _board(out: Path, wanted: bool) -> AbstractContextManager[Any]:
+    if not wanted:
+        return nullcontext()
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("TensorBoard is not installed: pip install 'spx-cli[tensorboard]'") from None
+    return SummaryWriter(str(out))  # type: ignore[no-untyped-call]
+
+
+def _plot(board: Any, record: Record) -> None:
+    for name, value in record._asdict().items():
+        if name != "step" and math.isfinite(value):
+            board.add_scalar(name, value, record.step)

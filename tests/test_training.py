@@ -1,0 +1,307 @@
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, safe_open
+
+from spx_cli.datasets import Sample
+from spx_cli.errors import DataError, MissingExtra, ParameterError, TrainingError, WeightsError
+from spx_cli.recipe import Recipe
+from spx_cli.training import Pairs, World, export, make_batch, make_optimizer, open_samples, rate, train
+from trainee import RECIPE, Trainee, samples
+
+TRAINEE = str(Path(__file__).with_name("trainee.py"))
+
+
+def run(out, recipe=RECIPE, method=None, data=None, **options):
+    data = samples() if data is None else data
+    return list(train(method or Trainee(), data, samples(2), recipe, out, **options))
+
+
+def read_log(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def assert_equal(out, other, name="last"):
+    one, two = (load_file(folder / f"{name}.safetensors") for folder in (out, other))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Folder and records of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("straight")
+    return out, run(out)
+
+
+def test_the_loss_falls(straight):
+    _, records = straight
+    assert [r.step for r in records] == list(range(1, 13))
+    assert np.mean([r.loss for r in records[-3:]]) < 0.7 * np.mean([r.loss for r in records[:3]])
+
+
+def test_the_same_twice(straight, tmp_path):
+    out, records = straight
+    again = run(tmp_path)
+    assert [r.loss for r in again] == [r.loss for r in records]
+    assert_equal(tmp_path, out)
+
+
+def test_another_seed_is_another_run(straight, tmp_path):
+    assert run(tmp_path, replace(RECIPE, seed=1))[0].loss != straight[1][0].loss
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_a_checkpoint_and_resume_ends_alike(straight, tmp_path, signum):
+    before = signal.getsignal(signum)
+    records = train(Trainee(), samples(), samples(2), RECIPE, tmp_path)
+    assert [next(records).step for _ in range(5)] == [1, 2, 3, 4, 5]
+    signal.raise_signal(signum)
+    with pytest.raises(KeyboardInterrupt):
+        list(records)
+    assert signal.getsignal(signum) == before
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 6
+    torch.manual_seed(99)
+    records = run(tmp_path, resume=True)
+    assert [r.step for r in records] == list(range(7, 13))
+    assert_equal(tmp_path, straight[0])
+    assert_equal(tmp_path, straight[0], "best")
+
+
+def test_killed_at_random_and_resumed_ends_alike(straight, tmp_path):
+    """The acceptance test: kill -9 whenever the dice say, then resume."""
+    command = [sys.executable, TRAINEE, str(tmp_path), "norm"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while not (tmp_path / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.06))
+    process.kill()
+    _, complaint = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), complaint.decode()
+    run(tmp_path, resume=True)
+    assert_equal(tmp_path, straight[0])
+    steps = [line["step"] for line in read_log(tmp_path) if "loss" in line]
+    assert steps == list(range(1, 13))
+    assert not [p for p in tmp_path.iterdir() if p.name not in known_files()]
+
+
+def known_files():
+    return {"checkpoint.pt", "log.jsonl", "best.safetensors", "last.safetensors"}
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, TRAINEE, str(tmp_path / "two"), "plain"], check=True, env=environment, timeout=120)
+    # every pixel must count alike, or the mean of two means is not the mean
+    recipe = replace(RECIPE, batch_size=4)
+    one = run(tmp_path / "one", recipe, Trainee(norm=False, dropout=0.0))
+    two = [line for line in read_log(tmp_path / "two") if "loss" in line]
+    np.testing.assert_allclose([line["loss"] for line in two], [r.loss for r in one], rtol=2e-3)
+    for name, tensor in load_file(tmp_path / "one" / "last.safetensors").items():
+        torch.testing.assert_close(tensor, load_file(tmp_path / "two" / "last.safetensors")[name], rtol=0, atol=5e-3)
+
+
+def test_two_processes_see_what_one_with_the_doubled_batch_sees():
+    pairs = Pairs(samples())
+    whole = make_batch(pairs, replace(RECIPE, batch_size=4), 3, World(0, 1))
+    parts = [make_batch(pairs, RECIPE, 3, World(rank, 2)) for rank in range(2)]
+    assert whole.ids == parts[0].ids + parts[1].ids
+    torch.testing.assert_close(whole.images, torch.cat([p.images for p in parts]))
+    torch.testing.assert_close(whole.truth, torch.cat([p.truth for p in parts]))
+
+
+def test_every_annotation_is_a_sample_and_ignored_pixels_are_marked():
+    pairs = Pairs(samples(2))
+    assert [pairs[i].id for i in range(len(pairs))] == ["s0:0", "s0:1", "s1:0", "s1:1"]
+    assert (pairs[1].truth[0] == -1).all()
+    assert pairs[0].truth.min() == 0
+
+
+def test_samples_beyond_the_memory_are_read_again(monkeypatch):
+    kept = Pairs(samples())
+    monkeypatch.setattr("spx_cli.training.MEMORY", 3000)
+    read = Pairs(samples())
+    assert len(read._kept) < 3
+    assert read.digest == kept.digest
+    np.testing.assert_array_equal(read[9].truth, kept[9].truth)
+
+
+def test_images_alone_can_be_trained_on(tmp_path):
+    bare = [s._replace(truths=()) for s in samples()]
+    assert len(list(train(Trainee(), bare, [], RECIPE, tmp_path))) == 12
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_the_best_weights_by_validation_are_exported_with_their_provenance(straight):
+    out, _ = straight
+    scores = {line["step"]: line["asa"] for line in read_log(out) if "best" in line}
+    assert list(scores) == [4, 8, 12]
+    with safe_open(out / "best.safetensors", "pt") as file:
+        about = file.metadata()
+        names = set(file.keys())
+    assert float(about["asa"]) == max(scores.values())
+    assert scores[int(about["steps"])] == max(scores.values())
+    assert json.loads(about["recipe"])["lr"] == RECIPE.lr
+    assert {"method", "data", "spx"} <= set(about)
+    Trainee().build().load_state_dict(load_file(out / "best.safetensors"))
+    assert "0.weight" in names
+
+
+def test_half_precision_export_keeps_vectors_whole(tmp_path):
+    digest = export(tmp_path / "w.safetensors", {"a": torch.ones(2, 2), "b": torch.ones(2)}, {"method": "x"}, half=True)
+    loaded = load_file(tmp_path / "w.safetensors")
+    assert (loaded["a"].dtype, loaded["b"].dtype) == (torch.float16, torch.float32)
+    assert len(digest) == 64
+
+
+def test_weights_to_start_from(straight, tmp_path):
+    start = load_file(straight[0] / "last.safetensors")
+    records = run(tmp_path, replace(RECIPE, steps=1), Trainee(dropout=0.0), start=start)
+    assert records[0].loss < straight[1][0].loss
+
+
+def test_a_loss_that_is_not_a_number_names_the_batch_and_spares_the_checkpoint(tmp_path, monkeypatch):
+    loss = Trainee.loss
+    calls = iter(range(100))
+    monkeypatch.setattr(Trainee, "loss", lambda *a: loss(*a) * (math.nan if next(calls) == 6 else 1))
+    with pytest.raises(TrainingError, match=r"step 6: loss nan.* s\d:\d, s\d:\d"):
+        run(tmp_path)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert content["step"] == 6
+    assert all(t.isfinite().all() for t in content["network"].values())
+
+
+def test_out_with_a_run_is_refused_without_resume(straight):
+    with pytest.raises(ParameterError, match="--resume"):
+        run(straight[0])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "method", "data", "message"),
+    [
+        (replace(RECIPE, lr=1.0), Trainee(), None, "lr was 0.02, is 1.0"),
+        (RECIPE, Trainee(dropout=0.1), None, "dropout"),
+        (RECIPE, Trainee(), samples(3), "pairs was 10, is 6"),
+    ],
+)
+def test_another_run_is_not_resumed(straight, recipe, method, data, message):
+    with pytest.raises(ParameterError, match=message):
+        run(straight[0], recipe, method, data, resume=True)
+
+
+def test_a_finished_run_resumes_to_nothing_and_exports_again(straight, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes((straight[0] / "checkpoint.pt").read_bytes())
+    assert run(tmp_path, replace(RECIPE, validate_every=3), resume=True) == []
+    assert load_file(tmp_path / "last.safetensors").keys() == load_file(straight[0] / "last.safetensors").keys()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_named(straight, tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes((straight[0] / "checkpoint.pt").read_bytes()[:3000] if content is None else content)
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt"):
+        run(tmp_path, resume=True)
+
+
+def test_no_samples(tmp_path):
+    with pytest.raises(DataError, match="empty"):
+        run(tmp_path, data=[])
+
+
+def test_whole_images_of_different_sizes_do_not_make_a_batch(tmp_path):
+    mixed = samples(2) + samples(2, (24, 18))
+    recipe = replace(RECIPE, crop=0, scale_min=1.0, scale_max=1.0)
+    with pytest.raises(ParameterError, match="batch_size=1"):
+        run(tmp_path, recipe, data=mixed)
+    assert len(run(tmp_path / "single", replace(recipe, batch_size=1), data=mixed)) == 12
+
+
+def test_a_crop_larger_than_the_image_enlarges_it(tmp_path):
+    assert len(run(tmp_path, replace(RECIPE, crop=40, steps=2))) == 2
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtra, match="tensorboard"):
+        run(tmp_path, tensorboard=True)
+
+
+def test_outside_the_main_thread(tmp_path):
+    worker = threading.Thread(target=run, args=(tmp_path, replace(RECIPE, steps=2)))
+    worker.start()
+    worker.join()
+    assert (tmp_path / "last.safetensors").exists()
+
+
+def test_bf16_trains(tmp_path):
+    assert math.isfinite(run(tmp_path, replace(RECIPE, amp="bf16", steps=2))[-1].loss)
+
+
+def test_rate():
+    cycle = Recipe(steps=100, lr=1.0, schedule="one-cycle", warmup=0.1)
+    rates = [rate(cycle, step) for step in range(100)]
+    assert np.argmax(rates) == 10
+    assert rates[10] == pytest.approx(1)
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[-1] < 0.01
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[10:]) < 0).all()
+    halved = Recipe(schedule="halve", halve_at=5, lr=1.0)
+    assert [rate(halved, step) for step in (0, 4, 5, 9)] == [1, 1, 0.5, 0.5]
+    assert rate(Recipe(lr=0.5), 10**6) == 0.5
+
+
+@pytest.mark.parametrize(("decay", "count"), [("matrices", 2), ("weights", 3), ("all", 6)])
+def test_what_decays(decay, count):
+    optimizer = make_optimizer(Trainee().build(), replace(RECIPE, decay=decay, weight_decay=0.1))
+    assert sum(len(group["params"]) for group in optimizer.param_groups if group["weight_decay"]) == count
+
+
+def write_folder(root, names):
+    for name in names:
+        sample = samples(1)[0]
+        for kind, array in (("images", sample.image), ("labels", sample.truths[0].astype(np.uint8))):
+            path = root / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return root
+
+
+def test_a_folder_without_splits_holds_every_tenth_back(tmp_path):
+    found = open_samples("folder", write_folder(tmp_path, [f"{i:02}" for i in range(20)]))
+    assert (len(found.train), len(found.val)) == (18, 2)
+    assert [s.id for s in (found.val[0], found.val[1])] == ["09", "19"]
+    assert {found.train[i].id for i in range(18)}.isdisjoint({"09", "19"})
+    assert len(open_samples("folder", tmp_path, None, "none").train) == 20
+
+
+def test_a_folder_with_splits(tmp_path):
+    write_folder(tmp_path, ["train/a", "train/b", "val/c", "test/d"])
+    found = open_samples("folder", tmp_path)
+    assert [len(found.train), len(found.val)] == [2, 1]
+    both = open_samples("folder", tmp_path, "train+val")
+    assert [len(both.train), len(both.val)] == [3, 0]
+    assert "nothing" in both.about
+    with pytest.raises(DataError):
+        open_samples("folder", tmp_path / "absent")
+
+
+def test_bsds500(shared):
+    found = open_samples("bsds500", shared / "data" / "BSDS500")
+    assert [len(found.train), len(found.val)] == [200, 100]
+    assert isinstance(found.train[0], Sample)

@@ -1,0 +1,101 @@
+"""A learned method of a few numbers and samples of a few pixels, to train in no time; as a script, trains it."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spx_cli.datasets import Sample
+from spx_cli.methods.base import Method
+from spx_cli.params import param
+from spx_cli.recipe import Recipe
+from spx_cli.training import train
+from spx_cli.types import Assignment
+
+RECIPE = Recipe(
+    steps=12,
+    batch_size=2,
+    lr=0.02,
+    weight_decay=1e-4,
+    schedule="one-cycle",
+    clip=1.0,
+    ema=0.9,
+    crop=12,
+    scale_min=0.8,
+    scale_max=1.5,
+    flips="hv",
+    validate_every=4,
+    validate_counts="4",
+    log_every=1,
+    checkpoint_minutes=0,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainee(Method):
+    """Colours the pixels by what a network says of them."""
+
+    name = "trainee"
+    kind = "learned"
+    paper = "none"
+    recipes: ClassVar[dict[str, Recipe]] = {"paper": RECIPE}
+    device: str = param("cpu", "where the network runs")
+    weights: str = param("", "path")
+    dropout: float = param(0.2, "share", ge=0)
+    norm: bool = param(True, "normalise batches")
+
+    def build(self) -> nn.Module:
+        middle = nn.BatchNorm2d(4) if self.norm else nn.Identity()
+        return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), middle, nn.Dropout(self.dropout), nn.Conv2d(4, 3, 1))
+
+    def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
+        scores = network(images.float() / 255)
+        if truth is None:
+            return scores.square().mean()
+        bright = (images.float().mean(1) > 120).long()
+        return functional.cross_entropy(scores, bright.where(truth >= 0, -1), ignore_index=-1)
+
+    def bind(self, network: nn.Module) -> "Trainee":
+        copy = dataclasses.replace(self)
+        object.__setattr__(copy, "network", network)
+        return copy
+
+    def assign(self, image, n_segments):
+        with torch.no_grad():
+            scores = self.network(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
+        features = np.ascontiguousarray(scores[0].permute(1, 2, 0).numpy())
+        return Assignment(features.argmax(2).astype(np.int32), features)
+
+
+def samples(count: int = 5, size: tuple[int, int] = (18, 24)) -> list[Sample]:
+    """Two halves of different colours, with noise; two annotations each, the second without its first row."""
+    found = []
+    for i in range(count):
+        rng = np.random.default_rng(i)
+        truth = np.zeros(size, np.int32)
+        truth[:, rng.integers(6, size[1] - 6) :] = 1
+        image = np.clip(truth[..., None] * 120 + 60 + rng.normal(0, 20, (*size, 3)), 0, 255).astype(np.uint8)
+        partial = truth.copy()
+        partial[0] = 9
+        found.append(Sample(f"s{i}", image, (truth, partial), ignore_label=9))
+    return found
+
+
+def main() -> None:
+    out, norm, *changes = sys.argv[1:]
+    values = {name: type(getattr(RECIPE, name))(value) for name, value in (c.split("=") for c in changes)}
+    recipe = dataclasses.replace(RECIPE, **values)
+    dropout = 0.2 if norm == "norm" else 0.0
+    method = Trainee(norm=norm == "norm", dropout=dropout)
+    for _ in train(method, samples(), samples(2), recipe, Path(out), resume=True):
+        pass
+
+
+if __name__ == "__main__":
+    main()
