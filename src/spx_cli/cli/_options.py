@@ -24,6 +24,13 @@ def complete_overlay(incomplete: str) -> list[str]:
     return [name for name in OVERLAYS if name.startswith(incomplete)]
 
 
+def complete_format(incomplete: str) -> list[str]:
+    """Return the formats of label maps that start so, for the shell."""
+    from spx_cli.io import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -91,6 +98,7 @@ def make_method(
     Raises DeviceError where `device` asks a CPU-only method for anything else, ParameterError where the method has no
     seed or no weights.
     """
+    from spx_cli.device import pick
     from spx_cli.methods import METHODS, create
     from spx_cli.params import fields, parse
     from spx_cli.registry import lookup
@@ -100,6 +108,8 @@ def make_method(
     declared = fields(cls)
     if device is not None and "device" in declared:
         values["device"] = device
+        if device.startswith("cuda"):
+            pick(device)  # before any work starts
     elif device not in (None, "auto", "cpu"):
         raise DeviceError(f"{name} runs on the CPU only, not on {device!r}; leave out --device")
     for option, value in (("seed", seed), ("weights", weights)):

@@ -10,7 +10,7 @@ from typing import Any
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one object on one line, ASCII only, so that any file name survives any locale."""
-    print(json.dumps(value, allow_nan=False))
+    print(json.dumps(value, allow_nan=False), flush=True)
 
 
 def note(message: str) -> None:
@@ -54,7 +54,7 @@ def progress(total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable
             return Text(f"{task.finished_speed or task.speed or 0:.1f} {unit}/s")
 
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(unit, total=total)
         yield lambda: bar.advance(task)
 

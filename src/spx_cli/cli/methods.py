@@ -2,14 +2,17 @@
 
 import inspect
 from dataclasses import MISSING
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from spx_cli.cli import _options
 from spx_cli.cli._output import print_json, table
 
-app = typer.Typer(help="List the methods, or show one with its parameters.", no_args_is_help=False)
+if TYPE_CHECKING:
+    from spx_cli.methods.base import Method
+
+app = typer.Typer(help="List the methods, or show one with its parameters.")
 
 
 @app.command("list")
@@ -45,12 +48,12 @@ def show(
     table(["parameter", "type", "default", "bounds", "help"], rows)
 
 
-def _summary(name: str, cls: type) -> dict[str, str]:
+def _summary(name: str, cls: "type[Method]") -> dict[str, str]:
     doc = inspect.getdoc(cls) or ""
     return {"name": name, "kind": cls.kind, "paper": cls.paper, "summary": doc.split("\n\n")[0].replace("\n", " ")}
 
 
-def _parameters(cls: type) -> list[dict[str, Any]]:
+def _parameters(cls: "type[Method]") -> list[dict[str, Any]]:
     from spx_cli.params import bounds, fields
 
     hints = get_type_hints(cls)

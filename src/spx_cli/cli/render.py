@@ -1,4 +1,4 @@
-"""spx render: a picture of a label map over its image."""
+"""spx render: a picture of a label map and its image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,21 +6,36 @@ from typing import Annotated
 import typer
 
 from spx_cli.cli import _options
+from spx_cli.errors import ParameterError
 
 
 def render(
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label map in any format spx writes.")],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image it belongs to.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The picture to write.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label map, in any format of 'spx segment'.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image that it belongs to.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="[default: STEM.overlay.png here]")
+    ] = None,
     mode: Annotated[
         str,
         typer.Option(
-            "--mode",
             metavar="MODE",
-            autocompletion=_options.complete_overlay,
             help="boundaries, mean, random or side-by-side.",
+            autocompletion=_options.complete_overlay,
         ),
     ] = "boundaries",
     color: _options.Color = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
+    max_pixels: _options.MaxPixels = None,
+    value_range: _options.Range = None,
 ) -> None:
-    """Draw a label map over its image."""
+    """Draw a label map over its image, as 'spx segment --overlay' does, and print the path of the picture."""
+    from spx_cli.io import MAX_PIXELS, read_image, read_labels, write_image
+    from spx_cli.overlays import render as draw
+
+    file = out or Path(f"{image.stem}.overlay.png")
+    if file.exists() and not overwrite:
+        raise ParameterError(f"{file} exists; --overwrite replaces it")
+    pixels = read_image(image, max_pixels=max_pixels or MAX_PIXELS, value_range=value_range)
+    picture = draw(pixels, read_labels(labels, size=pixels.shape[:2]), mode, color=color)
+    write_image(file, picture)
+    print(file)

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from spx_cli.methods.base import Method
 
 METHODS = {
+    "lsc": "spx_cli.methods.lsc:LSC",
     "reseeds": "spx_cli.methods.seeds:RESEEDS",
     "seeds": "spx_cli.methods.seeds:SEEDS",
     "slic": "spx_cli.methods.slic:SLIC",
     "slico": "spx_cli.methods.slic:SLICO",
     "snic": "spx_cli.methods.snic:SNIC",
+    "fcn": "spx_cli.methods.fcn:FCN",
     "sin": "spx_cli.methods.sin:SIN",
     "ssn": "spx_cli.methods.ssn:SSN",
 }
@@ -30,7 +32,7 @@ def create(method: "str | Method", **params: Any) -> "Method":
     20.0
     """
     if isinstance(method, str):
-        cls = lookup(METHODS, "method", method)
+        cls: type[Method] = lookup(METHODS, "method", method)
     else:
         cls, params = type(method), {**dataclasses.asdict(method), **params}
     return parameters.create(cls, cls.name, params)

@@ -1,0 +1,85 @@
+"""What has been made in a folder, and from what: one JSON line for each step, so that a killed run can be taken up.
+
+Before an output is made a line names it with its recipe; once it lies under its final name a second line adds the
+digest of its input. An output whose last line has no digest was perhaps being written when the run died: it is remade.
+Lines are only ever appended, each by one write; a line that was cut short counts for nothing.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from spx_cli.errors import OutputError
+
+NAME = ".spx-manifest.jsonl"
+
+
+class Entry(NamedTuple):
+    """The last word on one output. `digest` is '' until it is done; `k` is its number of regions, then."""
+
+    recipe: str
+    digest: str
+    k: int
+
+
+class Manifest:
+    """The manifest of `folder`. Use it as a context manager to append; reading needs none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = -1
+        self.entries: dict[str, Entry] = {}
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as lines:
+            for line in lines:
+                try:
+                    name, *entry = json.loads(line)
+                    self.entries[name] = Entry(*entry)
+                except (ValueError, TypeError):
+                    continue
+
+    @property
+    def path(self) -> Path:
+        """Where the manifest lies."""
+        return self._folder / NAME
+
+    def __enter__(self) -> Self:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from None
+        if (size := os.fstat(self._file).st_size) and os.pread(self._file, 1, size - 1) != b"\n":
+            self._append(b"\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def get(self, output: Path) -> Entry | None:
+        """Return the last word on an output, None where it was never begun."""
+        return self.entries.get(self._key(output))
+
+    def begin(self, output: Path, recipe: str) -> None:
+        """Say that an output is about to be made."""
+        self._write(output, Entry(recipe, "", 0))
+
+    def done(self, output: Path, entry: Entry) -> None:
+        """Say that an output lies under its final name."""
+        self._write(output, entry)
+
+    def _key(self, output: Path) -> str:
+        return output.relative_to(self._folder).as_posix()
+
+    def _write(self, output: Path, entry: Entry) -> None:
+        self.entries[self._key(output)] = entry
+        self._append(json.dumps([self._key(output), *entry]).encode() + b"\n")
+
+    def _append(self, data: bytes) -> None:
+        try:
+            if os.write(self._file, data) < len(data):
+                raise OutputError(f"cannot write {self.path}: no space left")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from None

@@ -1,0 +1,131 @@
+"""Where every result of a batch goes, decided, and refused where it must be, before any work starts."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from spx_cli.errors import NothingToDo, ParameterError
+from spx_cli.inputs import STDIN, Input, absolute, collect
+from spx_cli.io import FORMATS, IMAGE_SUFFIXES
+from spx_cli.manifest import Manifest
+from spx_cli.registry import unknown
+
+
+class Task(NamedTuple):
+    """One image and where its results go. `data` holds the image where it came by standard input."""
+
+    source: str
+    output: Path
+    overlay: Path | None
+    data: bytes | None = None
+
+    def outputs(self) -> list[Path]:
+        """Return every path that this task writes."""
+        return [self.output, self.overlay] if self.overlay else [self.output]
+
+
+class Plan(NamedTuple):
+    """What is to be done.
+
+    barren : sources without an image in them.
+    folder : where the outputs begin; is_tree says that they mirror the inputs.
+    """
+
+    tasks: list[Task]
+    barren: list[str]
+    folder: Path
+    format: str
+    is_tree: bool
+
+
+def plan(
+    sources: Sequence[str], out: str | Path | None, *, format: str | None, overlay: bool, overwrite: bool, resume: bool
+) -> Plan:
+    """Return what is to be done; no file is written.
+
+    out : for one image a file, or nothing, which means STEM.labels.png in the current folder; else the folder in which
+        the tree of the inputs is mirrored, as STEM.png. Overlays lie beside, as STEM.overlay.png.
+    format : a name from FORMATS; by default what the suffix of `out` says, else png.
+
+    Raises NothingToDo without a single image, and ParameterError where two images would write one path, where an
+    output is one of the inputs, or where an output exists and neither `overwrite` nor `resume` allows it.
+    """
+    if format is not None and format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if not sources:
+        raise NothingToDo("no inputs; name images, folders or patterns, or give a list with --from-file")
+    # A pattern or a folder means many, even where it holds but one.
+    inputs, barren = collect(sources, IMAGE_SUFFIXES, exclude=None if out is None else Path(out))
+    if not inputs:
+        raise NothingToDo(f"no images in {', '.join(barren)}")
+    one = len(sources) == 1 and inputs[0].source == sources[0]
+    file = _file(out, one)
+    if file is None and out is None and not one:
+        raise ParameterError("more than one image needs a folder for the results: -o FOLDER")
+    if file and not one:
+        raise ParameterError(f"more than one image needs a folder for the results, and {file} is a file")
+
+    if file:
+        format = _format_of(file, format)
+        folder, names = file.parent, [file.name]
+    else:
+        format = format or "png"
+        folder, tail = Path(out or "."), ("" if out else ".labels") + FORMATS[format].suffixes[0]
+        names = [f"{item.relative.with_suffix('')}{tail}" for item in inputs]
+    tasks = [_task(item, folder / name, overlay) for item, name in zip(inputs, names, strict=True)]
+    _check_distinct(tasks)
+    if not overwrite:
+        _check_free(tasks, Manifest(folder) if resume else None)
+    return Plan(tasks, barren, folder, format, file is None and out is not None)
+
+
+def _file(out: str | Path | None, one: bool) -> Path | None:
+    """Return `out` where it names a file, None where it names a folder."""
+    if out is None or str(out).endswith(("/", os.sep)) or Path(out).is_dir():
+        return None
+    path = Path(out)
+    known = [suffix for form in FORMATS.values() for suffix in form.suffixes]
+    return path if path.is_file() or (one and path.suffix) or path.suffix.lower() in known else None
+
+
+def _format_of(file: Path, format: str | None) -> str:
+    """Return `format`, or what the suffix says; they must agree, for the suffix decides when the map is read."""
+    suffix = file.suffix.lower()
+    if format is not None:
+        if suffix not in FORMATS[format].suffixes:
+            raise ParameterError(f"{file} does not name a {format} file; end it in {FORMATS[format].suffixes[0]}")
+        return format
+    for name, form in FORMATS.items():
+        if suffix in form.suffixes:
+            return name
+    raise unknown("suffix of a label map", suffix, [suffix for form in FORMATS.values() for suffix in form.suffixes])
+
+
+def _task(item: Input, output: Path, overlay: bool) -> Task:
+    picture = output.with_name(output.stem.removesuffix(".labels") + ".overlay.png") if overlay else None
+    data = sys.stdin.buffer.read() if item.source == STDIN else None
+    return Task(item.source, output, picture, data)
+
+
+def _check_distinct(tasks: Sequence[Task]) -> None:
+    inputs = {absolute(task.source): task.source for task in tasks if task.data is None}
+    writers: dict[Path, str] = {}
+    for task in tasks:
+        for path in map(absolute, task.outputs()):
+            if path in inputs:
+                raise ParameterError(f"the result of {task.source} would replace the input {path}; choose another -o")
+            if path in writers:
+                raise ParameterError(f"{writers[path]} and {task.source} would both write {path}; segment them apart")
+            writers[path] = task.source
+
+
+def _check_free(tasks: Sequence[Task], manifest: Manifest | None) -> None:
+    taken = [task.output for task in tasks if any(path.exists() for path in task.outputs())]
+    if manifest:
+        taken = [path for path in taken if not manifest.get(path)]
+    if taken:
+        more = f" and {len(taken) - 1} more exist" if len(taken) > 1 else " exists"
+        ways = "no earlier run made it; --overwrite replaces it" if manifest else "--overwrite or --resume"
+        raise ParameterError(f"{taken[0]}{more}: {ways}")
