@@ -1,0 +1,20 @@
+"""Images and label maps, in and out: the only place where files become the arrays of `types`, and back.
+
+To add a label format: write a `read_foo` and a `write_foo` in labels.py and add a line to FORMATS.
+"""
+
+from spx_cli.io.files import atomic
+from spx_cli.io.image import IMAGE_SUFFIXES, MAX_PIXELS, read_image, write_image
+from spx_cli.io.labels import FORMATS, Format, read_labels, write_labels
+
+__all__ = [
+    "FORMATS",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "Format",
+    "atomic",
+    "read_image",
+    "read_labels",
+    "write_image",
+    "write_labels",
+]

@@ -1,0 +1,214 @@
+"""The one decoder: any picture file becomes uint8 (H, W, 3) RGB, or an ImageError that names it and says why."""
+
+import io
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin
+from PIL import Image as pillow
+
+from spx_cli.errors import FormatError, ImageError, ParameterError, SpxError
+from spx_cli.io import tiff
+from spx_cli.io.files import DAMAGE, atomic, reason
+from spx_cli.io.scale import Pixels, to_image
+from spx_cli.registry import unknown
+from spx_cli.types import Image
+
+MAX_PIXELS = 178_000_000  # Pillow's own limit
+
+# Opened by class, not by PIL.Image.open, whose own pixel limit is a process-wide setting that belongs to the user.
+_DECODERS: dict[str, tuple[Callable[[bytes], bool], type[Any]]] = {
+    "PNG": (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    "JPEG": (lambda head: head.startswith(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
+    "WebP": (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
+    "BMP": (lambda head: head.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
+    "GIF": (lambda head: head.startswith((b"GIF87a", b"GIF89a")), GifImagePlugin.GifImageFile),
+    "PPM": (lambda head: head[:1] == b"P" and head[1:2] in b"123456f", PpmImagePlugin.PpmImageFile),
+}
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tif", ".tiff"),
+)
+
+# zlib's run-length strategy takes a quarter of the time of Pillow's default for the same size
+PNG_OPTIONS = {"compress_level": 1, "compress_type": 3}
+_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", PNG_OPTIONS),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"quality": 95}),
+    ".bmp": ("BMP", {}),
+    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+}
+
+_quiet = threading.Lock()  # warnings.catch_warnings is not safe in threads, and batches decode in threads
+
+
+def read_image(
+    source: str | Path | bytes | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    value_range: tuple[float, float] | None = None,
+) -> Image:
+    """Return a picture as uint8 (H, W, 3) RGB, upright (EXIF orientation applied once).
+
+    source : path, the bytes of a file, or an open binary file. The content decides on the format: PNG, JPEG, WebP,
+        BMP, GIF, PPM/PGM/PFM (Pillow) or TIFF (tifffile).
+    max_pixels : a larger picture is refused before it is decoded.
+    value_range : (black, white) for float pixels and for integers of over 8 bits; values outside are an error. Without
+        it float pixels must lie in [0, 1], unsigned integers of up to 16 bits are scaled by their full range, and
+        wider or signed ones are refused. 8-bit pictures stay as they are.
+
+    Values are rounded to the nearest level. Alpha is composited on white; a further TIFF band is alpha only where the
+    file says so, else it is left out. Of an animation the first frame is read; a TIFF of several pages is an error.
+    Raises ImageError, naming the source, for anything missing, damaged, not a picture, too large, out of range or not
+    finite.
+    """
+    if value_range is not None and not (np.isfinite(value_range).all() and value_range[0] < value_range[1]):
+        raise ParameterError(f"value_range must be two finite numbers, black below white, not {value_range}")
+    try:
+        with _open(source) as file:
+            return to_image(_decode(file, max_pixels), value_range)
+    except SpxError as error:
+        raise ImageError(f"{_name(source)}: {error}") from None
+    except DAMAGE as error:
+        refused = isinstance(error, OSError) and error.errno is not None  # by the system, not by a decoder
+        raise ImageError(f"{_name(source)}: {'' if refused else 'damaged or truncated: '}{reason(error)}") from error
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write a uint8 (H, W, 3) RGB picture, whole or not at all; the suffix decides on the format.
+
+    Raises UnknownName for a suffix that is not .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff, FormatError for a picture
+    that the format cannot hold (WebP ends at 16,383 pixels a side), SpxError where the system refuses.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _WRITERS:
+        raise unknown("picture suffix", suffix, _WRITERS)
+    kind, options = _WRITERS[suffix]
+    with atomic(path) as temporary:
+        try:
+            pillow.fromarray(image).save(temporary, kind, **options)
+        except ValueError as error:
+            raise FormatError(f"{path}: {kind} cannot hold a picture of {image.shape[:2]}: {reason(error)}") from error
+
+
+def open_quietly(decoder: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:
+    """Return what `decoder` makes of the header of `file`; what Pillow remarks on its tags is not repeated."""
+    file.seek(0)
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return decoder(file)
+
+
+def _name(source: str | Path | bytes | BinaryIO) -> str:
+    if isinstance(source, bytes):
+        return "<bytes>"
+    return str(source if isinstance(source, str | Path) else getattr(source, "name", "<stream>"))
+
+
+def _open(source: str | Path | bytes | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if isinstance(source, str | Path):
+        return Path(source).open("rb")
+    return nullcontext(io.BytesIO(source.read()))
+
+
+def _decode(file: BinaryIO, max_pixels: int) -> Pixels:
+    head = file.read(16)
+    if not head:
+        raise ImageError("the file is empty")
+    if head.startswith(_TIFF_HEADS):
+        file.seek(0)
+        return _from_tiff(tiff.read_tiff(file, ImageError, max_pixels))
+    decoder = next((decoder for accepts, decoder in _DECODERS.values() if accepts(head)), None)
+    if decoder is None:
+        raise ImageError(f"not a picture ({', '.join(_DECODERS)} or TIFF); it begins with {head!r}")
+    return _by_pillow(decoder, file, max_pixels)
+
+
+def _by_pillow(decoder: type[Any], file: BinaryIO, max_pixels: int) -> Pixels:
+    image = open_quietly(decoder, file)
+    tiff.check_pixels(image.height, image.width, max_pixels, ImageError)
+    raw = image.tile[0].args if image.tile else None
+    transparent = image.info.get("transparency")
+    full: int | None
+    if isinstance(raw, str) and raw.endswith(";16B") and decoder is PngImagePlugin.PngImageFile:
+        samples, full = _png16(image, raw, decoder, file), 65535
+        if transparent is not None and samples.shape[2] != 4:
+            opaque = (samples != np.array(transparent)).any(-1, keepdims=True)
+            samples = np.concatenate([samples, opaque * np.uint16(full)], axis=2)
+    elif image.mode == "I":  # PGM of over 8 bits, which Pillow scales to 16
+        samples, full = np.asarray(image)[..., None].astype(np.uint16), 65535
+    elif image.mode == "F":
+        samples, full = np.asarray(image)[..., None], None
+    else:
+        if transparent is not None and raw in ("L;2", "L;4"):
+            # Pillow spreads the grey levels over 0..255 but leaves the transparent one as stored
+            image.info["transparency"] = transparent * (85 if raw == "L;2" else 17)
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        samples, full = np.array(image if image.mode == mode else image.convert(mode)), 255
+    colour, alpha = (samples[..., :-1], samples[..., -1]) if samples.shape[2] in (2, 4) else (samples, None)
+    return Pixels(colour, full, alpha, full or 1, orientation=_orientation(image))
+
+
+def _png16(image: Any, raw: str, decoder: type[Any], file: BinaryIO) -> NDArray[np.uint16]:
+    """Return the samples (H, W, C) of a 16-bit PNG, of which Pillow by itself keeps the high bytes only."""
+    if raw == "I;16B":
+        return np.asarray(image)[..., None].astype(np.uint16)
+    if raw == "LA;16B":
+        tiff.retile(image, "RGBA")  # four bytes a pixel either way
+        return np.asarray(image).view(">u2").astype(np.uint16)
+    high = np.asarray(image)
+    again = open_quietly(decoder, file)
+    tiff.retile(again, raw.removesuffix("B") + "L")  # told the other byte order, it keeps the low bytes
+    return tiff.join_bytes(high, np.asarray(again))
+
+
+def _orientation(image: Any) -> int:
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return int(image.getexif().get(0x0112, 1))
+        except DAMAGE:  # a picture with damaged tags is still a picture
+            return 1
+
+
+def _from_tiff(page: tiff.Tiff) -> Pixels:
+    """Return the pixels of a TIFF page with its photometric interpretation and extra samples read out."""
+    samples, bands = page.samples, page.samples.shape[2]
+    full = (1 << page.bits) - 1 if samples.dtype.kind in "ub" and page.bits <= 16 else None
+    colours = 3 if bands >= 3 else 1
+    if page.photometric == tiff.PALETTE:
+        if page.colormap is None:
+            raise ImageError("the TIFF has a palette photometric but no palette")
+        # many writers shift 8-bit colours up by 8 instead of scaling them
+        shifted = not (page.colormap & 255).any()
+        colour = (page.colormap >> 8 if shifted else page.colormap).T[samples[..., 0]]
+        return Pixels(colour, 255 if shifted else 65535, orientation=page.orientation)
+    if page.photometric == tiff.CMYK:
+        if bands != 4 or full is None:
+            raise ImageError(f"a CMYK TIFF must have 4 unsigned bands, not {bands} of {samples.dtype}")
+        ink = samples.astype(np.float64)
+        return Pixels((full - ink[..., :3]) * (full - ink[..., 3:]) / full, full, orientation=page.orientation)
+    alpha = None
+    if bands in (2, 4) and page.extra[-1:] in ((tiff.PREMULTIPLIED,), (tiff.STRAIGHT,)):
+        alpha = samples[..., -1]
+    return Pixels(
+        samples[..., :colours],
+        full,
+        alpha,
+        opaque=full or 1,
+        premultiplied=alpha is not None and page.extra[-1] == tiff.PREMULTIPLIED,
+        white_is_zero=page.photometric == tiff.WHITE_IS_ZERO,
+        orientation=page.orientation,
+    )

@@ -1,0 +1,145 @@
+"""TIFF pixels as stored, with the tags that say what they mean; tifffile, because Pillow misreads several bands."""
+
+import logging
+import sys
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import TiffImagePlugin
+
+from spx_cli.errors import SpxError
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6  # PhotometricInterpretation
+PREMULTIPLIED, STRAIGHT = 1, 2  # ExtraSamples
+_JPEG = 7  # Compression; its decoder turns YCbCr into RGB
+_REDUCED, _MASK = 1, 4  # NewSubfileType
+
+# Without a handler of its own, what tifffile says of odd tags would reach stderr.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+class Tiff(NamedTuple):
+    """One page: samples (H, W, C) of the stored type and what the tags say of them."""
+
+    samples: NDArray[Any]
+    photometric: int
+    bits: int
+    extra: tuple[int, ...]
+    colormap: NDArray[np.uint16] | None
+    orientation: int
+
+
+def read_tiff(file: BinaryIO, error: type[SpxError], max_pixels: float) -> Tiff:
+    """Return the one page of a TIFF file; `error`, with what to do, for several pages, a volume or over 4 bands."""
+    import tifffile
+
+    with tifffile.TiffFile(file) as tiff:
+        # an overview or a mask that belongs to a page is not another image
+        every: Any = tiff.pages
+        pages = [p for p in every if not p.tags.valueof("NewSubfileType", default=0) & (_REDUCED | _MASK)]
+        if len(pages) != 1:
+            raise error(
+                f"the TIFF holds {len(pages)} pages; split it into one file per page, for example with "
+                "tifffile.imwrite('page0.tif', tifffile.imread(FILE, key=0))"
+            )
+        page = pages[0]
+        separate, depth, height, width, contiguous = page.shaped
+        bands = separate * contiguous
+        if depth > 1:
+            raise error(f"the TIFF holds a volume {depth} deep; write each slice to a file of its own")
+        if bands > 4:
+            raise error(
+                f"the TIFF has {bands} bands; choose three, for example with "
+                "tifffile.imwrite('rgb.tif', tifffile.imread(FILE)[..., [2, 1, 0]])"
+            )
+        known = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK)
+        if page.photometric not in known and (page.photometric, page.compression) != (YCBCR, _JPEG):
+            raise error(f"the TIFF holds {_name(page.photometric)} colours, which spx does not convert; save it as RGB")
+        check_pixels(height, width, max_pixels, error)
+        return Tiff(
+            _samples(page, file, error).reshape(height, width, bands),
+            int(page.photometric),
+            page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample),
+            tuple(int(extra) for extra in page.extrasamples),
+            page.colormap,
+            int(page.tags.valueof("Orientation", default=1)),
+        )
+
+
+def check_pixels(height: int, width: int, limit: float, error: type[SpxError]) -> None:
+    """Raise `error` unless there is at least one pixel and at most `limit`."""
+    if not 0 < height * width <= limit:
+        if height * width <= 0:
+            raise error(f"the image has no pixels, its size is {width} x {height}")
+        raise error(
+            f"{width} x {height} = {width * height:,} pixels, more than the limit of {limit:,}; "
+            "if the file can be trusted, raise it: --max-pixels, max_pixels="
+        )
+
+
+def retile(image: Any, rawmode: str) -> None:
+    """Make Pillow unpack the bytes of a file it has opened as `rawmode`, not as the mode it chose."""
+    tile = image.tile[0]
+    image.tile = [tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:]))]
+
+
+def _name(code: Any) -> str:
+    return str(getattr(code, "name", code))
+
+
+def _samples(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
+    """Return the pixels of a page, in a shape that can become (H, W, C)."""
+    _check_complete(page, file, error)
+    try:
+        pixels: NDArray[Any] = page.asarray(squeeze=False)  # (separate, 1, H, W, contiguous)
+    except ValueError as cause:
+        if "imagecodecs" not in str(cause):
+            raise
+        # LZW, JPEG and fax need the large package imagecodecs here, but Pillow brings libtiff, which decodes them
+        return _samples_by_pillow(page, file, error)
+    return np.moveaxis(pixels[:, 0, :, :, 0], 0, -1) if pixels.shape[0] > 1 else pixels[0, 0]
+
+
+def _samples_by_pillow(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
+    image = _pillow(file)
+    mode, raw = image.mode, image.tile[0].args[0]
+    if mode in ("RGB", "RGBA") and raw == f"{mode};16N" and page.planarconfig == 1:
+        # Pillow keeps one byte of each sample: the high one, or the low one when told the other byte order
+        order = "LB" if sys.byteorder == "little" else "BL"
+        high, low = (_unpacked(_pillow(file), f"{mode};16{end}") for end in order)
+        return join_bytes(high, low)
+    if mode in ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"):
+        # as stored: neither inverted nor divided by alpha
+        values = _unpacked(image, raw.replace(";I", "").replace("RGBa", "RGBA"))
+        if values.dtype == page.dtype.newbyteorder("=") and values.size == np.prod(page.shaped):
+            return values
+    raise error(
+        f"{_name(page.compression)} compression of {page.dtype} is beyond Pillow; "
+        "pip install imagecodecs, or save the file without compression"
+    )
+
+
+def _check_complete(page: Any, file: BinaryIO, error: type[SpxError]) -> None:
+    """Raise `error` when the data end before the last strip or tile does: tifffile would fill in zeros."""
+    end = max((start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+    if end > (size := file.seek(0, 2)):
+        raise error(f"the TIFF is truncated: its pixels reach to byte {end:,}, the file ends at {size:,}")
+
+
+def _pillow(file: BinaryIO) -> Any:
+    file.seek(0)
+    return TiffImagePlugin.TiffImageFile(file)
+
+
+def _unpacked(image: Any, rawmode: str) -> NDArray[Any]:
+    retile(image, rawmode)
+    return np.asarray(image)
+
+
+def join_bytes(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Return high * 256 + low."""
+    joined = high.astype(np.uint16)
+    joined <<= 8
+    joined |= low
+    return joined
