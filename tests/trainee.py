@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spx_cli.datasets import Sample
-from spx_cli.methods.base import Method
+from spx_cli.methods._torch import TorchMethod, stack
 from spx_cli.params import param
 from spx_cli.recipe import Recipe
 from spx_cli.training import train
@@ -38,15 +38,13 @@ RECIPE = Recipe(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainee(Method):
+class Trainee(TorchMethod):
     """Colours the pixels by what a network says of them."""
 
     name = "trainee"
-    kind = "learned"
     paper = "none"
     recipes: ClassVar[dict[str, Recipe]] = {"paper": RECIPE}
     device: str = param("cpu", "where the network runs")
-    weights: str = param("", "path")
     dropout: float = param(0.2, "share", ge=0)
     norm: bool = param(True, "normalise batches")
 
@@ -61,16 +59,10 @@ class Trainee(Method):
         bright = (images.float().mean(1) > 120).long()
         return functional.cross_entropy(scores, bright.where(truth >= 0, -1), ignore_index=-1)
 
-    def bind(self, network: nn.Module) -> "Trainee":
-        copy = dataclasses.replace(self)
-        object.__setattr__(copy, "network", network)
-        return copy
-
-    def assign(self, image, n_segments):
+    def assign_batch(self, images, n_segments):
         with torch.no_grad():
-            scores = self.network(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
-        features = np.ascontiguousarray(scores[0].permute(1, 2, 0).numpy())
-        return Assignment(features.argmax(2).astype(np.int32), features)
+            scores = self.network(stack(images, torch.device("cpu")).float() / 255).permute(0, 2, 3, 1)
+        return [Assignment(s.argmax(2).astype(np.int32), np.ascontiguousarray(s)) for s in scores.numpy()]
 
 
 def samples(count: int = 5, size: tuple[int, int] = (18, 24)) -> list[Sample]:

@@ -246,7 +246,8 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         (decayed if chosen else spared).append(parameter)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return kind([group for group in groups if group["params"]], lr=recipe.lr)
+    optimizer: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=recipe.lr)
+    return optimizer
 
 
 class State:
@@ -430,7 +431,7 @@ def _step(
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp == "bf16"):
         loss = method.loss(state.network, images, truth)
     state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     mean, stopped = loss.detach().float(), stop.is_set()
     if world.size > 1:
         mean, stopped = _share(state.network, mean, stopped, world)
@@ -579,7 +580,7 @@ def _board(out: Path, wanted: bool) -> AbstractContextManager[Any]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtra("TensorBoard is not installed: pip install 'spx-cli[tensorboard]'") from None
-    return SummaryWriter(str(out))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(out))
 
 
 def _plot(board: Any, record: Record) -> None:

@@ -85,15 +85,15 @@ def train(
 ) -> None:
     """Train a method's network; the best weights by validation end up in RUN/best.safetensors."""
     from spx_cli.errors import ParameterError
+    from spx_cli.methods._torch import TorchMethod
     from spx_cli.recipe import choose
 
     learner = _options.make_method(method, param, device=device)
-    recipes = getattr(learner, "recipes", {})
-    if not recipes:
+    if not isinstance(learner, TorchMethod):
         raise ParameterError(f"{method} is not trained; 'spx methods list' says which methods are learned")
     options = {"steps": steps, "batch_size": batch_size, "lr": lr, "crop": crop, "seed": seed, "amp": amp}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
-    chosen = choose(recipes, recipe, config=config, overrides=[*(set_ or []), *given])
+    chosen = choose(learner.recipes, recipe, config=config, overrides=[*(set_ or []), *given])
     if show_recipe:
         print(chosen.to_toml(), end="")
         return

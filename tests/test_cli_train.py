@@ -1,0 +1,116 @@
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spx_cli.cli import run
+from spx_cli.methods import METHODS
+from trainee import RECIPE, samples
+
+
+@pytest.fixture(autouse=True)
+def _listed(monkeypatch):
+    monkeypatch.setitem(METHODS, "trainee", "trainee:Trainee")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six images and their label maps, without splits."""
+    for sample in samples(6):
+        for kind, array in (("images", sample.image), ("labels", sample.truths[0].astype(np.uint8))):
+            path = tmp_path / "data" / kind / f"{sample.id}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return tmp_path / "data"
+
+
+def train(folder, *args):
+    return run(["train", "trainee", "--data", str(folder), "--out", str(folder.parent / "run"), *args])
+
+
+def test_a_folder_of_ones_own(folder, capsys):
+    assert train(folder, "--steps", "3", "--set", "log_every=1") == 0
+    out, err = capsys.readouterr()
+    assert (folder.parent / "run" / "last.safetensors").exists()
+    assert "step 3/3  loss" in err
+    assert "last.safetensors\tsha256 " in out
+
+
+def test_json_lines(folder, capsys):
+    assert train(folder, "--steps", "2", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines[0]["asa"] is None
+
+
+def test_recipe_then_file_then_set_then_option(folder, tmp_path, capsys):
+    file = tmp_path / "recipe.toml"
+    file.write_text("lr = 0.5\nbatch_size = 3\nsteps = 7\n")
+    args = ["--config", str(file), "--set", "steps=8", "--set", "batch_size=4", "--batch-size", "5", "--show-recipe"]
+    assert train(folder, *args) == 0
+    recipe = tomllib.loads(capsys.readouterr().out)
+    assert (recipe["lr"], recipe["steps"], recipe["batch_size"]) == (0.5, 8, 5)
+    assert recipe["crop"] == RECIPE.crop
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shown_recipe_can_be_read_back(folder, tmp_path, capsys):
+    assert train(folder, "--show-recipe") == 0
+    shown = capsys.readouterr().out
+    (tmp_path / "r.toml").write_text(shown)
+    assert train(folder, "--config", str(tmp_path / "r.toml"), "--show-recipe") == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_resume(folder, capsys):
+    assert train(folder, "--steps", "2") == 0
+    assert train(folder, "--steps", "2") == 2
+    assert "already holds a run; --resume" in capsys.readouterr().err
+    assert train(folder, "--steps", "2", "--resume") == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--recipe", "papper"], 2, "unknown recipe 'papper'; did you mean 'paper'?"),
+        (["--set", "lrr=1"], 2, "unknown parameter of the recipe 'lrr'; did you mean 'lr'?"),
+        (["--set", "lr=fast"], 2, "lr must be float, not 'fast'"),
+        (["--lr", "-1"], 2, "lr must be > 0, not -1.0"),
+        (["--amp", "fp8"], 2, "amp must be one of none, bf16"),
+        (["--layout", "foulder"], 2, "did you mean 'folder'?"),
+        (["--split", "nowhere"], 1, "nowhere"),
+        (["--config", "absent.toml"], 2, "no such file: absent.toml"),
+        (["--set", "validate_counts=none"], 2, "validate_counts must be like 100,200"),
+        (["--weights", "absent.safetensors"], 1, "absent.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line(folder, capsys, args, code, message):
+    assert train(folder, *args) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_method_that_is_not_trained(folder, capsys):
+    assert run(["train", "slic", "--data", str(folder), "--out", "run"]) == 2
+    assert "slic is not trained" in capsys.readouterr().err
+
+
+def test_data_and_out_are_needed(capsys):
+    assert run(["train", "trainee"]) == 2
+    assert "--data DIR and --out RUN" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_toml(folder, tmp_path, capsys):
+    (tmp_path / "bad.toml").write_text("lr = ")
+    assert train(folder, "--config", str(tmp_path / "bad.toml")) == 1
+    assert "is not TOML" in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert run(["train", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--resume" in out
+    assert "--val-split" in out
