@@ -1,0 +1,68 @@
+"""ETPS: what descending its energy must give."""
+
+import numpy as np
+import pytest
+
+from spx_cli.color import rgb_to_lab
+from spx_cli.labels import components
+from spx_cli.methods import create
+
+
+def quadrants(height: int = 40, width: int = 60, split: tuple[int, int] = (17, 33)) -> tuple[np.ndarray, np.ndarray]:
+    """An image of four noisy colours that do not meet on the grid, and its truth."""
+    truth = 2 * (np.arange(height)[:, None] >= split[0]) + (np.arange(width) >= split[1])
+    colors = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [220, 220, 60]], np.int16)
+    noise = np.random.default_rng(0).integers(-8, 9, (height, width, 3))
+    return (colors[truth] + noise).astype(np.uint8), truth.astype(np.int32)
+
+
+def energy(image: np.ndarray, labels: np.ndarray, position_weight: float, border_weight: float) -> float:
+    """The energy that the parameters weigh, from its definition."""
+    height, width = labels.shape
+    lab, total = rgb_to_lab(image).astype(float), 0.0
+    position = np.stack(np.mgrid[:height, :width], -1) * (position_weight / (labels.size / (labels.max() + 1))) ** 0.5
+    for region in range(labels.max() + 1):
+        for feature in (lab[labels == region], position[labels == region]):
+            total += ((feature - feature.mean(0)) ** 2).sum()
+    border = (labels[1:] != labels[:-1]).sum() + (labels[:, 1:] != labels[:, :-1]).sum()
+    border += (labels[1:, 1:] != labels[:-1, :-1]).sum() + (labels[1:, :-1] != labels[:-1, 1:]).sum()
+    return float(total + border_weight * border)
+
+
+def test_quadrants() -> None:
+    image, truth = quadrants()
+    assert np.array_equal(create("etps").segment(image, 4), truth)
+
+
+def test_constant_image_keeps_its_grid() -> None:
+    labels = create("etps").segment(np.full((30, 40, 3), 90, np.uint8), 12, raw=True)
+    assert np.array_equal(labels, np.arange(12).reshape(3, 4).repeat(10, 0).repeat(10, 1))
+
+
+@pytest.mark.parametrize("n_segments", [1, 7, 24])
+def test_topology_and_least_size_are_kept(n_segments: int) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (30, 45, 3), dtype=np.uint8)
+    labels = create("etps", border_weight=0.0, min_size=0.5).segment(image, n_segments, raw=True)
+    size = np.bincount(labels.ravel())
+    assert components(labels)[1] == len(size)
+    assert size.min() >= 0.5 * labels.size / len(size)
+
+
+def test_energy_falls() -> None:
+    image, _ = quadrants()
+    weights = {"position_weight": 500.0, "border_weight": 30.0}
+    still, once, often = (
+        energy(image, create("etps", iterations=n, min_size=0.0, **weights).segment(image, 6, raw=True), **weights)
+        for n in (0, 1, 100)
+    )
+    assert still > 2 * once
+    assert once >= often
+
+
+def test_border_weight_shortens_borders() -> None:
+    image = np.random.default_rng(4).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    lengths = [
+        np.count_nonzero(np.diff(create("etps", border_weight=weight).segment(image, 16, raw=True)))
+        for weight in (0.0, 1000.0)
+    ]
+    assert lengths[1] < lengths[0] / 2
