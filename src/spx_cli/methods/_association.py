@@ -87,7 +87,7 @@ def cluster(features: Tensor, grid: Grid, iterations: int) -> tuple[Tensor, Tens
     """
     centres = initial_centres(features, grid)
     if _compiled(features):
-        return _Cluster.apply(features, centres, grid, iterations)  # type: ignore[no-any-return, no-untyped-call]
+        return _Cluster.apply(features, centres, grid, iterations)  # type: ignore[no-any-return]
     return _cluster_torch(features, centres, grid, iterations)
 
 
@@ -101,14 +101,14 @@ def pool(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
 def scatter(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
     """Return the sums of q times x (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
     if _compiled(q) and _compiled(x):
-        return _Scatter.apply(q, x, grid)  # type: ignore[no-any-return, no-untyped-call]
+        return _Scatter.apply(q, x, grid)  # type: ignore[no-any-return]
     return _scatter_torch(q, x, grid)
 
 
 def unpool(q: Tensor, values: Tensor, grid: Grid) -> Tensor:
     """Return for each pixel the values (B, D, rows, columns) of its nine superpixels weighted by q, (B, D, H, W)."""
     if _compiled(q) and _compiled(values):
-        return _Unpool.apply(q, values, grid)  # type: ignore[no-any-return, no-untyped-call]
+        return _Unpool.apply(q, values, grid)  # type: ignore[no-any-return]
     return _unpool_torch(q, values, grid)
 
 
@@ -120,16 +120,16 @@ def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
     """
     count, truth = _consecutive(truth)
     if _compiled(q):
-        return _Agreement.apply(q, truth, grid, count)  # type: ignore[no-any-return, no-untyped-call]
+        return _Agreement.apply(q, truth, grid, count)  # type: ignore[no-any-return]
     return _agreement_torch(q, truth, grid, count)
 
 
 def hard_labels(q: Tensor, grid: Grid) -> Tensor:
-    """Return the id of the superpixel with the largest weight, (B, H, W) int64; the first of equals."""
+    """Return the id of the superpixel with the largest weight or score, (B, H, W) int64; the first of equals."""
     # Where q knows nothing of the frame (FCN scores all nine), cells outside the grid must not win.
     table, index = _tables(grid, q.device)
     inside = (table >= 0).T[:, index]
-    best = torch.where(inside, q, q.new_tensor(-1.0)).argmax(1)
+    best = torch.where(inside, q, q.new_tensor(-torch.inf)).argmax(1)
     return table[index.expand_as(best), best]
 
 
@@ -141,7 +141,7 @@ def _consecutive(truth: Tensor) -> tuple[int, Tensor]:
     """Return a bound on the labels and the labels; large ids (instances of Cityscapes) are made small first."""
     count = int(truth.max()) + 1
     if count > 1024:
-        known, small = truth.unique(return_inverse=True)
+        known, small = torch.unique(truth, return_inverse=True)
         below = int((known < 0).sum())
         return len(known) - below, small - below
     return max(count, 1), truth
@@ -197,7 +197,7 @@ def _cluster_torch(features: Tensor, centres: Tensor, grid: Grid, iterations: in
         sums = (sums[:, table.clamp(min=0), torch.arange(8, -1, -1)] * mine).sum(2)
         total = (total[:, table.clamp(min=0), torch.arange(8, -1, -1)] * mine[..., 0]).sum(2)
         means = sums / (total + EPSILON)[..., None]
-    q = q.transpose(1, 2).flatten(2)[:, :, places].unflatten(2, (grid.height, grid.width))
+    q = q.transpose(1, 2).flatten(2)[:, :, places].view(batch, 9, grid.height, grid.width)
     return q, means.transpose(1, 2).reshape(batch, channels, grid.rows, grid.columns)
 
 
@@ -208,7 +208,7 @@ def _scatter_torch(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
         # Cells outside the grid gather in an extra column.
         target = table[:, j][index].flatten() % (grid.cells + 1)
         out = out.index_add(2, target, (q[:, j : j + 1] * x).flatten(2))
-    return out[..., :-1].unflatten(2, (grid.rows, grid.columns))
+    return out[..., :-1].reshape(*x.shape[:2], grid.rows, grid.columns)
 
 
 def _unpool_torch(q: Tensor, values: Tensor, grid: Grid) -> Tensor:
@@ -265,9 +265,7 @@ def _edges(grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 class _Cluster(Function):
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, features: Tensor, centres: Tensor, grid: Grid, iterations: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, features: Tensor, centres: Tensor, grid: Grid, iterations: int) -> tuple[Tensor, Tensor]:
         batch, channels = features.shape[:2]
         table, total = neighbours(grid), batch * grid.cells
         means = centres.detach().flatten(2).transpose(1, 2).reshape(total, channels).contiguous().numpy()
@@ -279,19 +277,19 @@ class _Cluster(Function):
             q = np.empty((total, 9, grid.area), np.float32)
             sums = np.empty((total, 9, channels + 1), np.float32)
             parallel(_associate, total, tiles, means, origin, table, *_edges(grid), q, sums)
-            history.append((means, q))
-            means, weights = np.empty_like(means), np.empty(total, np.float32)
-            parallel(_update, total, sums, table, means, weights)
-            history[-1] += (means, weights)
+            new, weights = np.empty_like(means), np.empty(total, np.float32)
+            parallel(_update, total, sums, table, new, weights)
+            history.append((means, q, new, weights))
+            means = new
         out = np.empty((batch, grid.height, grid.width, 9), np.float32)
         parallel(_from_tiles, total, q, *_edges(grid), out)
         ctx.save = tiles, origin, history, grid
-        new = torch.from_numpy(means).view(batch, grid.cells, channels).transpose(1, 2)
-        return _channels_second(out), new.reshape(batch, channels, grid.rows, grid.columns)
+        final = torch.from_numpy(means).view(batch, grid.cells, channels).transpose(1, 2)
+        return _channels_second(out), final.reshape(batch, channels, grid.rows, grid.columns)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_q: Tensor, grad_centres: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_q: Tensor, grad_centres: Tensor) -> Any:
         tiles, origin, history, grid = ctx.save
         total, channels, area = tiles.shape
         batch, table = total // grid.cells, neighbours(grid)
@@ -316,13 +314,13 @@ class _Cluster(Function):
 
 class _Scatter(Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, x: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, q: Tensor, x: Tensor, grid: Grid) -> Tensor:
         ctx.save = _pixels_last(q), _pixels_last(x), grid
         return _scatter(*ctx.save)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         q, x, grid = ctx.save
         values = _pixels_last(grad)
         return _dots(values, x, grid), _unpool(q, values, grid), None
@@ -330,13 +328,13 @@ class _Scatter(Function):
 
 class _Unpool(Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, values: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, q: Tensor, values: Tensor, grid: Grid) -> Tensor:
         ctx.save = _pixels_last(q), _pixels_last(values), grid
         return _unpool(*ctx.save)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         q, values, grid = ctx.save
         x = _pixels_last(grad)
         return _dots(values, x, grid), _scatter(q, x, grid), None
@@ -344,7 +342,7 @@ class _Unpool(Function):
 
 class _Agreement(Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, truth: Tensor, grid: Grid, count: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, q: Tensor, truth: Tensor, grid: Grid, count: int) -> Tensor:
         weights, labels = _pixels_last(q), truth.contiguous().numpy()
         share = np.zeros((len(weights), grid.cells, count), np.float32)
         mass = np.zeros((len(weights), grid.cells), np.float32)
@@ -355,7 +353,7 @@ class _Agreement(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         weights, labels, grid, share, mass = ctx.save
         out, upper = np.empty_like(weights), np.zeros_like(share)
         table = neighbours(grid)

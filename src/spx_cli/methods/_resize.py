@@ -1,4 +1,4 @@
-"""Resizing for networks that take superpixels as a grid: images by bicubic interpolation, label maps by nearest centre."""
+"""Resizing for networks whose input size fixes the count: images by bicubic interpolation, maps by nearest centre."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ _TAPS = 4
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Image:
-    """Return a uint8 image of `size` (height, width), as cv2.resize with INTER_CUBIC gives it, which SIN was trained on.
+    """Return a uint8 image of `size` (height, width), as cv2.resize with INTER_CUBIC gives it.
 
-    No low-pass filter when an image shrinks: neither has theirs.
+    Nothing is smoothed when an image shrinks: SIN and FCN are run so by their authors.
     """
     out = np.empty((*size, 3), np.uint8)
     rows, columns = (_taps(old, new) for old, new in zip(image.shape[:2], size, strict=True))
@@ -25,7 +25,8 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
 def resize_labels(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Return a label map of `size` (height, width): each pixel takes the id at its centre. No id is computed with."""
     y, x = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels.shape, size, strict=True))
-    return labels[y[:, None], x]
+    resized: NDArray[Any] = labels[y[:, None], x]
+    return resized
 
 
 def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

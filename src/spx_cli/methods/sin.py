@@ -6,11 +6,10 @@ pixel takes the label of one of the two old ones beside it, so superpixels stay 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,15 +17,11 @@ from torch.nn import functional
 from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods._resize import resize_image, resize_labels
+from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, grid_shape, normalise
 from spx_cli.methods._torch import TorchMethod, stack
 from spx_cli.params import param
 from spx_cli.recipe import Recipe
 from spx_cli.types import Assignment, Image
-
-CELL = 16  # pixels from one grid point to the next: four levels of doubling
-WIDTHS = (16, 32, 64, 128, 256)  # channels at full size, then after each halving
-MEAN = (0.411, 0.432, 0.45)  # colour that the authors subtract, RGB in 0..1
-SMALLEST = 4  # pixels of the image to a side of a grid cell; a finer grid would cost more than 16 times the image
 
 
 class Level(NamedTuple):
@@ -100,27 +95,6 @@ class SIN(TorchMethod):
         return {name: value for name, value in state.items() if not name.startswith(unused)}
 
 
-def grid_shape(size: tuple[int, int], n_segments: int) -> tuple[int, int]:
-    """Return rows and columns of the grid: as close above n_segments as a shape like the image's allows.
-
-    A cell has at least 4 x 4 pixels, so a very large n_segments gets fewer; the finishing stage then splits.
-    """
-    height, width = size
-    most = max(1, -(-height // SMALLEST)), max(1, -(-width // SMALLEST))
-    rows = np.arange(1, most[0] + 1)
-    columns = np.minimum(-(-n_segments // rows), most[1])
-    stretch = np.abs(np.log(rows * width / (columns * height)))
-    missing = rows * columns < n_segments
-    best = int(np.lexsort((stretch + rows * columns / n_segments, missing * (n_segments - rows * columns)))[0])
-    return int(rows[best]), int(columns[best])
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Return uint8 RGB (B, 3, H, W) as the float32 that the network takes."""
-    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
-    return images / 255 - mean
-
-
 def expand(levels: Sequence[Level]) -> NDArray[np.int32]:
     """Return the label maps (B, H, W) that the scores lead to; equal scores choose the left or upper neighbour."""
     batch, _, rows, _ = levels[0].horizontal.shape
@@ -176,59 +150,38 @@ def level_loss(scores: Tensor, labels: Tensor, *, softmax_twice: bool = False) -
     return (terms * use).sum() / len(scores)
 
 
-class Interpolator(nn.Module):
+class Interpolator(Encoder):
     """The authors' SpixelNet1l_bn without its unused modules; with `skips`, maps of the encoder join the decoder's."""
 
     def __init__(self, skips: bool = False) -> None:
         super().__init__()
         self.skips = skips
-        inputs = 3
-        for i, width in enumerate(WIDTHS):
-            setattr(self, f"conv{i}a", _block(inputs, width, stride=1 if i == 0 else 2))
-            setattr(self, f"conv{i}b", _block(width, width))
-            inputs = width
         for i in (3, 2, 1, 0):
-            setattr(self, f"deconv{i}_h", _up(WIDTHS[i + 1], WIDTHS[i], (1, 2)))
-            setattr(self, f"deconv{i}_v", _up(WIDTHS[i], WIDTHS[i], (2, 1)))
+            self.add_module(f"deconv{i}_h", _up(WIDTHS[i + 1], WIDTHS[i], (1, 2)))
+            self.add_module(f"deconv{i}_v", _up(WIDTHS[i], WIDTHS[i], (2, 1)))
             for axis in "hv":
-                setattr(self, f"pred_mask{i}_{axis}", nn.Conv2d(WIDTHS[i], 2, 3, padding=1))
+                self.add_module(f"pred_mask{i}_{axis}", nn.Conv2d(WIDTHS[i], 2, 3, padding=1))
                 if skips:
-                    setattr(self, f"skip{i}_{axis}", nn.Conv2d(WIDTHS[i], WIDTHS[i], 1))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, a=0.1)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                    self.add_module(f"skip{i}_{axis}", nn.Conv2d(WIDTHS[i], WIDTHS[i], 1))
+        self.initialise()
 
     def forward(self, x: Tensor) -> list[Level]:
         """Return the scores of the four levels, coarse to fine."""
-        maps = []
-        for i in range(len(WIDTHS)):
-            x = self._part(f"conv{i}b", self._part(f"conv{i}a", x))
-            maps.append(x)
-        levels = []
+        maps = self.encode(x)
+        x, levels = maps[-1], []
         for i in (3, 2, 1, 0):
-            x = self._part(f"deconv{i}_h", x)
+            x = self.part(f"deconv{i}_h", x)
             if self.skips:
                 # The rows of this level do not exist yet: its even ones are those of the level before.
-                x = x + self._part(f"skip{i}_h", maps[i][:, :, ::2])
-            horizontal = self._part(f"pred_mask{i}_h", x)
-            x = self._part(f"deconv{i}_v", x)
+                x = x + self.part(f"skip{i}_h", maps[i][:, :, ::2])
+            horizontal = self.part(f"pred_mask{i}_h", x)
+            x = self.part(f"deconv{i}_v", x)
             if self.skips:
-                x = x + self._part(f"skip{i}_v", maps[i])
-            levels.append(Level(horizontal, self._part(f"pred_mask{i}_v", x)))
+                x = x + self.part(f"skip{i}_v", maps[i])
+            levels.append(Level(horizontal, self.part(f"pred_mask{i}_v", x)))
         return levels
-
-    def _part(self, name: str, x: Tensor) -> Any:
-        return self.get_submodule(name)(x)
-
-
-def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1, inplace=True))
 
 
 def _up(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose2d(inputs, outputs, 3, stride=stride, padding=1), nn.LeakyReLU(0.1, inplace=True)
-    )
+    conv = nn.ConvTranspose2d(inputs, outputs, 3, stride=stride, padding=1)
+    return nn.Sequential(conv, nn.LeakyReLU(0.1, inplace=True))

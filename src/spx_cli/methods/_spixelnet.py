@@ -1,0 +1,73 @@
+"""What SIN and FCN share: an encoder that halves the image four times, and the grid of superpixels it implies."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+CELL = 16  # pixels of the network's input to a side of a grid cell: four halvings
+WIDTHS = (16, 32, 64, 128, 256)  # channels at full size, then after each halving
+MEAN = (0.411, 0.432, 0.45)  # colour that the authors subtract, RGB in 0..1
+SMALLEST = 4  # pixels of the image to a side of a grid cell; finer grids would enlarge the image more than fourfold
+
+
+def grid_shape(size: tuple[int, int], n_segments: int) -> tuple[int, int]:
+    """Return rows and columns of the grid: as close above n_segments as a shape like the image's allows.
+
+    A cell has at least 4 x 4 pixels, so a very large n_segments gets fewer; the finishing stage then splits.
+
+    >>> grid_shape((321, 481), 384)
+    (16, 24)
+    """
+    height, width = size
+    most = max(1, height // SMALLEST), max(1, width // SMALLEST)
+    rows = np.arange(1, most[0] + 1)
+    columns = np.minimum(-(-n_segments // rows), most[1])
+    missing = np.maximum(n_segments - rows * columns, 0)
+    stretch = np.abs(np.log(rows * width / (columns * height)))
+    best = int(np.lexsort((stretch + rows * columns / n_segments, missing))[0])
+    return int(rows[best]), int(columns[best])
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Return uint8 RGB (B, 3, H, W) as the float32 that the networks take."""
+    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
+    return images / 255 - mean
+
+
+class Encoder(nn.Module):
+    """The contracting half, with the authors' names; subclasses add theirs and call `initialise`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = 3
+        for i, width in enumerate(WIDTHS):
+            self.add_module(f"conv{i}a", block(inputs, width, stride=1 if i == 0 else 2))
+            self.add_module(f"conv{i}b", block(width, width))
+            inputs = width
+
+    def initialise(self) -> None:
+        """Draw the weights of all convolutions."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, a=0.1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Return five maps, from full size to a sixteenth."""
+        maps = []
+        for i in range(len(WIDTHS)):
+            x = self.part(f"conv{i}b", self.part(f"conv{i}a", x))
+            maps.append(x)
+        return maps
+
+    def part(self, name: str, x: Tensor) -> Tensor:
+        """Return what the submodule called `name` makes of x."""
+        out: Tensor = self.get_submodule(name)(x)
+        return out
+
+
+def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Return convolution, batch normalisation and leaky ReLU."""
+    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1, inplace=True))

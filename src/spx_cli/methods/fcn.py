@@ -1,0 +1,110 @@
+"""SpixelFCN (Yang et al., CVPR 2020, arXiv:2003.12929): a U-Net scores each pixel against its 3 x 3 grid cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spx_cli.color import rgb_to_lab
+from spx_cli.errors import ParameterError
+from spx_cli.methods import _association as association
+from spx_cli.methods._association import Grid
+from spx_cli.methods._resize import resize_image, resize_labels
+from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, grid_shape, normalise
+from spx_cli.methods._torch import TorchMethod, stack
+from spx_cli.params import param
+from spx_cli.recipe import Recipe
+from spx_cli.types import Assignment, Image
+
+_FACTOR = 0.005  # of the whole loss; only the authors' code has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class FCN(TorchMethod):
+    """The count is met by resizing the image to 16 pixels per superpixel; the map comes back at full size."""
+
+    name = "fcn"
+    paper = "arXiv:2003.12929"
+    surplus = 1.25
+    recipes = {  # noqa: RUF012
+        "paper": Recipe(
+            steps=300_000, batch_size=4, lr=5e-5, weight_decay=4e-4, decay="weights", schedule="halve",
+            halve_at=200_000, crop=208, flips="hv",
+        ),
+        "short": Recipe(
+            steps=12_000, batch_size=8, lr=1e-3, weight_decay=4e-4, schedule="one-cycle", ema=0.999, clip=1.0,
+            crop=208, scale_min=0.7, scale_max=1.6, flips="hv", validate_counts="200,600", validate_images=25,
+        ),
+    }  # fmt: skip
+
+    weights: str = param("fcn", "bundled weights by name, or the path of a .safetensors file")
+    compactness: float = param(0.003, "m: weight of the distance between a pixel and its rebuilt position", ge=0)
+
+    def build(self) -> nn.Module:
+        """Return the network from normalised images (B, 3, 16 h, 16 w) to scores (B, 9, 16 h, 16 w)."""
+        return UNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
+        """Return how badly pooled labels and positions give themselves back (Yang equation 5, SLIC-like terms)."""
+        if truth is None:
+            raise ParameterError("fcn learns from label maps; this data set has none")
+        height, width = images.shape[2:]
+        if height % CELL or width % CELL:
+            raise ParameterError(f"fcn trains on crops of 16 n pixels, such as 208, not {height} x {width}")
+        q = network(normalise(images)).float().softmax(1)
+        return association_loss(q, truth, Grid(height, width, height // CELL, width // CELL), self.compactness)
+
+    def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
+        """Return the cell with the highest score for each pixel, at the size of the images, and Lab."""
+        size = images[0].shape[:2]
+        rows, columns = grid_shape((size[0], size[1]), n_segments)
+        grid = Grid(CELL * rows, CELL * columns, rows, columns)
+        network = self.network
+        where = next(network.parameters()).device
+        with torch.inference_mode():
+            small = [resize_image(image, (grid.height, grid.width)) for image in images]
+            scores = network(normalise(stack(small, where))).float()
+            maps = association.hard_labels(scores, grid).int().cpu().numpy()
+        return [
+            Assignment(resize_labels(labels, (size[0], size[1])), rgb_to_lab(image))
+            for labels, image in zip(maps, images, strict=True)
+        ]
+
+    @staticmethod
+    def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the authors' state dict less the heads of the coarser levels, which their network never uses."""
+        unused = ("pred_mask1.", "pred_mask2.", "pred_mask3.")
+        return {name: value for name, value in state.items() if not name.startswith(unused)}
+
+
+def association_loss(q: Tensor, truth: Tensor, grid: Grid, compactness: float) -> Tensor:
+    """Return the loss, summed over pixels, mean over images. q (B, 9, H, W); truth (B, H, W), negative = unlabelled."""
+    agreement = association.label_agreement(q, truth, grid)
+    y, x = torch.arange(grid.height, device=q.device), torch.arange(grid.width, device=q.device)
+    position = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(q.dtype).expand(len(q), -1, -1, -1)
+    rebuilt = association.unpool(q, association.pool(q, position, grid), grid)
+    far: Tensor = torch.linalg.vector_norm(rebuilt - position, dim=1).sum()
+    differ = -(agreement + 1e-8).log().sum()
+    return _FACTOR / len(q) * (differ + compactness / CELL * far)
+
+
+class UNet(Encoder):
+    """The authors' SpixelNet1l_bn without its unused heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for i in (3, 2, 1, 0):
+            up = nn.ConvTranspose2d(WIDTHS[i + 1], WIDTHS[i], 4, stride=2, padding=1)
+            self.add_module(f"deconv{i}", nn.Sequential(up, nn.LeakyReLU(0.1, inplace=True)))
+            self.add_module(f"conv{i}_1", block(2 * WIDTHS[i], WIDTHS[i]))
+        self.add_module("pred_mask0", nn.Conv2d(WIDTHS[0], 9, 3, padding=1))
+        self.initialise()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores of each pixel for the nine cells around its own, row by row."""
+        maps = self.encode(x)
+        x = maps[-1]
+        for i in (3, 2, 1, 0):
+            x = self.part(f"conv{i}_1", torch.cat([maps[i], self.part(f"deconv{i}", x)], 1))
+        return self.part("pred_mask0", x)
