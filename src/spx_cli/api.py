@@ -1,12 +1,17 @@
 """The Python API: what `import spx_cli` offers."""
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spx_cli.methods import create
 from spx_cli.methods.base import Method
 from spx_cli.types import Image, Labels
 
-__all__ = ["create", "segment"]
+if TYPE_CHECKING:
+    from spx_cli.evaluation import Document
+
+__all__ = ["create", "evaluate", "segment"]
 
 
 def segment(
@@ -37,3 +42,48 @@ def segment(
     """
     chosen = method if isinstance(method, Method) and not params else create(method, **params)
     return chosen.segment(image, n_segments, native_count=native_count, raw=raw)
+
+
+def evaluate(
+    data: str | Path,
+    methods: str | Method | Sequence[str | Method] = (),
+    n_segments: int | Sequence[int] = 200,
+    *,
+    layout: str = "folder",
+    split: str | None = None,
+    labels: Sequence[str | Path] = (),
+    protocol: str = "stutz",
+    metrics: Sequence[str] | None = None,
+    annotations: str | None = None,
+    ignore_label: int | str | None = "dataset",
+    tolerance: int | None = None,
+    at: Sequence[float] = (),
+    limit: int | None = None,
+    jobs: int = 1,
+) -> "Document":
+    """Return the scores of methods, or of label maps made by any tool, on a data set: its `summary` and `rows()`.
+
+    data, layout, split : a folder, how it is laid out (a name from `datasets.DATASETS`), and which part of it; None is
+        the part that the field reports on, "all" everything.
+    methods, n_segments : one or several of each; every method runs at every count.
+    labels : folders of label maps named as the images; the folder's name stands for the method.
+
+    The other settings are those of `evaluation.evaluate`. Raises DataError for a folder that is not laid out so,
+    ParameterError for settings that make no sense. Images that cannot be scored are in the result's `failures`.
+    """
+    from spx_cli import evaluation
+
+    chosen = [methods] if isinstance(methods, str | Method) else methods
+    counts = [n_segments] if isinstance(n_segments, int) else n_segments
+    return evaluation.evaluate(
+        evaluation.open_data(layout, data, split),
+        evaluation.make_sources(chosen, counts, labels),
+        protocol=protocol,
+        metrics=metrics,
+        annotations=annotations,
+        ignore_label=ignore_label,
+        tolerance=tolerance,
+        at=at,
+        limit=limit,
+        jobs=jobs,
+    )

@@ -22,6 +22,7 @@ COMMANDS = {
     "segment": "spx_cli.cli.segment:segment",
     "render": "spx_cli.cli.render:render",
     "train": "spx_cli.cli.train:train",
+    "eval": "spx_cli.cli.evaluate:evaluate",
     "methods": "spx_cli.cli.methods:app",
 }
 
@@ -43,7 +44,7 @@ def _build() -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name)(command)
+            app.command(name, cls=getattr(command, "parser", None))(command)
     return app
 
 

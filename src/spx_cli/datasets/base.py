@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from spx_cli.errors import DataError, LabelError
+from spx_cli.errors import DataError, LabelError, NothingToDo, SpxError
 from spx_cli.io import read_image
+from spx_cli.io.files import DAMAGE, reason
 from spx_cli.registry import unknown
 from spx_cli.types import Image
 
@@ -181,13 +182,15 @@ def matches(base: Path, pattern: str) -> Iterator[tuple[str, Path]]:
             yield "/".join(match.groups()), path
 
 
-def missing(dataset: Dataset, looked: Iterable[str]) -> DataError:
+def missing(dataset: Dataset, looked: Iterable[str]) -> SpxError:
     """Return the error for a folder without such data: what was looked for and what there is."""
     root = dataset.root
     if not root.exists():
         return DataError(f"no such folder: {root}")
     if not root.is_dir():
         return DataError(f"not a folder: {root}; a data set is given by its folder")
+    if not any(root.iterdir()):
+        return NothingToDo(f"{root} is empty: looked for {' and '.join(looked)}")
     inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
     found = ", ".join(inside[:12]) + (f", ... ({len(inside)} in all)" if len(inside) > 12 else "")
     below = f" (also below {', '.join(f'{folder}/' for folder in dataset.nested)})" if dataset.nested else ""
@@ -209,8 +212,8 @@ def read_ids(path: Path) -> Truth:
             values: NDArray[Any] = np.asarray(picture if plain else picture.convert("RGB"))
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
+    except (*DAMAGE, Pillow.DecompressionBombError) as error:
+        raise DataError(f"cannot read {path}: {reason(error)}") from None
     if values.ndim == 3:
         red, green, blue = np.moveaxis(values.astype(np.int32), 2, 0)
         grey = np.array_equal(red, green) and np.array_equal(red, blue)

@@ -1,7 +1,5 @@
 """BSDS500 (Arbelaez et al., TPAMI 2011): 500 photographs of 481 x 321, each segmented by four to nine people."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ from scipy.io.matlab import MatReadError
 
 from spx_cli.datasets.base import Dataset, Entry, Layout, Sample, Truth
 from spx_cli.errors import DataError
+from spx_cli.io.files import DAMAGE, reason
 from spx_cli.types import Image
 
 
@@ -35,14 +34,5 @@ def read_ground_truth(path: Path) -> tuple[Truth, ...]:
         raise DataError(f"no such file: {path}") from None
     except KeyError:
         raise DataError(f"{path} holds no variable groundTruth: not a BSDS annotation") from None
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        IndexError,
-        NotImplementedError,
-        MatReadError,
-        zlib.error,
-        struct.error,
-    ) as e:
-        raise DataError(f"cannot read {path}: {e}") from None
+    except (*DAMAGE, MatReadError) as error:
+        raise DataError(f"cannot read {path}: {reason(error)}") from None

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spx_cli.datasets.base import Entry, Layout, PictureDataset, Sample, Truth, missing, read_ids
-from spx_cli.io import read_labels
+from spx_cli.io import FORMATS, IMAGE_SUFFIXES, read_labels
 from spx_cli.types import Image
 
-PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-MAPS = frozenset({".csv", ".mat", ".npy", ".npz", ".png", ".tif", ".tiff"})
+PICTURES = frozenset(IMAGE_SUFFIXES)
+# A .json beside images is hardly ever a label map; GeoJSON has its own suffix.
+MAPS = frozenset(suffix for form in FORMATS.values() for suffix in form.suffixes) - {".json"}
 ONLY_MAPS = MAPS - PICTURES
 LABELS_MARK = ".labels"  # how `spx segment` names a map that lies beside its image: <stem>.labels.png
 
@@ -54,11 +55,11 @@ class Folder(PictureDataset):
 
     def read(self, entry: Entry, image: Image) -> Sample:
         """Return the sample whose image has been read."""
-        return Sample(entry.id, image, tuple(_read(path) for path in entry.truths))
+        return Sample(entry.id, image, tuple(_read(path, image) for path in entry.truths))
 
 
-def _read(path: Path) -> Truth:
-    return read_ids(path) if path.suffix.lower() == ".png" else read_labels(path)
+def _read(path: Path, image: Image) -> Truth:
+    return read_ids(path) if path.suffix.lower() == ".png" else read_labels(path, size=image.shape[:2])
 
 
 def _visible(path: Path, base: Path) -> bool:

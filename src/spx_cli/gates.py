@@ -1,0 +1,156 @@
+"""Gates: conditions on the summary of an evaluation that decide whether a CI job passes. Unrounded values decide."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spx_cli.errors import FormatError, NothingToDo, ParameterError
+from spx_cli.evaluation import SCHEMA, Document, Row
+from spx_cli.metrics import METRICS
+from spx_cli.registry import unknown
+from spx_cli.reports import Report
+
+
+class Verdict(NamedTuple):
+    """One condition, and whether it holds. `value` is NaN where there was nothing to judge."""
+
+    method: str
+    k_requested: float | None
+    condition: str
+    value: float
+    passed: bool
+
+    def __str__(self) -> str:
+        where = self.method if self.k_requested is None else f"{self.method} at {self.k_requested:g}"
+        return f"{where}: {self.condition}, is {self.value:.8g}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must hold for a run to pass.
+
+    under, over : the least and the greatest mean that passes, by metric.
+    baseline : what an earlier `spx eval --json` wrote, None for no comparison.
+    slack : how much worse than the baseline a metric may be; without any, no metric may be worse at all.
+    """
+
+    under: Mapping[str, float]
+    over: Mapping[str, float]
+    baseline: Mapping[str, Any] | None
+    slack: Mapping[str, float]
+
+    @classmethod
+    def parse(
+        cls, under: Iterable[str], over: Iterable[str], baseline: Path | None, slack: Iterable[str]
+    ) -> "Conditions":
+        """Return the conditions that the texts of options state.
+
+        Raises ParameterError for anything but METRIC=VALUE, UnknownName for a metric, FormatError for a file that
+        `spx eval --json` did not write.
+        """
+        made = cls(
+            _parse(under, "--fail-under", but=-1),
+            _parse(over, "--fail-over", but=1),
+            None if baseline is None else _read_baseline(baseline),
+            _parse(slack, "--tolerance", but=0),
+        )
+        if made.slack and baseline is None:
+            raise ParameterError("--tolerance METRIC=VALUE is about a baseline; add --baseline FILE")
+        return made
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the conditions are about."""
+        return tuple(dict.fromkeys([*self.under, *self.over, *self.slack]))
+
+    def judge(self, document: Document, max_failures: int = 0) -> Report:
+        """Return the verdicts on the summary, or on `at` where counts were asked for, and whether the run passes.
+
+        A run without a scored pair or with more than `max_failures` failures does not pass. Raises ParameterError for
+        a baseline made under other settings, NothingToDo where there was nothing to score and nothing is required.
+        """
+        verdicts = [
+            verdict
+            for row in document.at or document.summary
+            for verdict in (*self._limits(row), *(self._regressions(row, document) if self.baseline else ()))
+        ]
+        gated = bool(self.metrics) or self.baseline is not None
+        if not document.pairs and not document.failures and not gated:
+            raise NothingToDo(f"nothing to score in {document.header['data']['root']}")
+        failed = not document.pairs or len(document.failures) > max_failures
+        return Report(document, tuple(verdicts), not failed and all(verdict.passed for verdict in verdicts))
+
+    def _limits(self, row: Row) -> Iterator[Verdict]:
+        # A comparison with NaN is false, so what is undefined never passes.
+        for name, least in self.under.items():
+            yield _verdict(row, f"{name} >= {least:g}", row[name], row[name] >= least)
+        for name, most in self.over.items():
+            yield _verdict(row, f"{name} <= {most:g}", row[name], row[name] <= most)
+
+    def _regressions(self, row: Row, document: Document) -> Iterator[Verdict]:
+        baseline = self.baseline or {}
+        for key in ("protocol", "annotations", "tolerance", "ignore_label"):
+            if baseline.get(key) != document.header[key]:
+                raise ParameterError(
+                    f"the baseline was made with {key} {baseline.get(key)!r}, this run with {document.header[key]!r}; "
+                    "scores under different settings cannot be compared"
+                )
+        rows = baseline.get("at" if document.at else "summary", [])
+        old: Row = next((before for before in rows if _key(before) == _key(row)), {})
+        for name in self.slack or [name for name in document.metrics if METRICS[name].sign]:
+            was = old.get(name)
+            if was is None:
+                yield _verdict(row, f"{name} is in the baseline", math.nan, False)
+                continue
+            sign = METRICS[name].sign
+            bound = was - sign * self.slack.get(name, 0.0)
+            condition = f"{name} {'>=' if sign > 0 else '<='} {bound:.6g} (baseline {was:.6g})"
+            yield _verdict(row, condition, row[name], sign * (row[name] - bound) >= 0)
+
+
+def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
+    """Return the values of 'metric=value' texts; `but` is the direction of metrics that the option cannot take."""
+    limits: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        if not equals:
+            raise ParameterError(f"{option} takes METRIC=VALUE, not {text!r}")
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+        if METRICS[name].sign == but:
+            hint = {-1: "; less is better, use --fail-over", 1: "; more is better, use --fail-under", 0: ""}[but]
+            raise ParameterError(f"{option} makes no sense for {name}{hint or ', which has no better or worse'}")
+        try:
+            limits[name] = float(number)
+        except ValueError:
+            raise ParameterError(f"{option} {name}= takes a number, not {number!r}") from None
+        if not math.isfinite(limits[name]) or (option == "--tolerance" and limits[name] < 0):
+            raise ParameterError(f"{option} {name}= takes a finite number, not {number!r}")
+    return limits
+
+
+def _read_baseline(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise FormatError(f"cannot read the baseline {path}: {error.strerror}") from None
+    except ValueError:
+        raise FormatError(f"the baseline {path} is no JSON; 'spx eval --json FILE' writes one") from None
+    if (
+        not isinstance(document, dict)
+        or document.get("schema") != SCHEMA
+        or not isinstance(document.get("summary"), list)
+    ):
+        raise FormatError(f"the baseline {path} is no result of 'spx eval --json', schema {SCHEMA}")
+    return document
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row["method"], row.get("k_requested", row["k"])
+
+
+def _verdict(row: Row, condition: str, value: float, passed: bool) -> Verdict:
+    return Verdict(row["method"], _key(row)[1], condition, value, bool(passed))

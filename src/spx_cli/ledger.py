@@ -1,0 +1,100 @@
+"""Results of a long run, kept in a file as they come, so that an interrupted run can go on.
+
+The file is JSON Lines: first the settings of the run, then one record for each image. A line that a crash has torn is
+dropped when the file is opened again; a later record of the same image replaces an earlier one.
+"""
+
+import json
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from spx_cli.errors import FormatError, OutputError, ParameterError
+
+Record = dict[str, Any]
+
+
+class Ledger:
+    """Records by name, in a file; memory holds one number for each."""
+
+    def __init__(self, settings: Mapping[str, Any], path: Path | None = None, *, resume: bool = False) -> None:
+        """Begin a ledger, or open one to go on.
+
+        path : None keeps the records in a temporary file that goes with this object.
+        resume : read what is there; raises ParameterError where it was made with other settings, FormatError where the
+            file is no ledger. A file that is not there is begun.
+        """
+        self.path = path
+        self._places: dict[str, int] = {}
+        self._file: BinaryIO
+        if path is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object lives
+        else:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not resume:
+                    path.unlink(missing_ok=True)
+                self._file = path.open("r+b" if path.exists() else "w+b")
+            except OSError as error:
+                raise OutputError(f"cannot keep results in {path}: {error.strerror}") from None
+        weakref.finalize(self, self._file.close)
+        # The round trip makes tuples lists, so that what was written compares equal to what is read.
+        wanted = json.loads(json.dumps(settings))
+        if self._read(wanted) == 0:
+            self._write(wanted)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __getitem__(self, name: str) -> Record:
+        self._file.seek(self._places[name])
+        record: Record = json.loads(self._file.readline())
+        return record
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, name: str, record: Mapping[str, Any]) -> None:
+        """Append a record; it is in the file when this returns. NaN and infinity are kept."""
+        self._places[name] = self._write({"name": name, **record})
+
+    def _write(self, value: Mapping[str, Any]) -> int:
+        place = self._file.seek(0, 2)
+        try:
+            self._file.write(json.dumps(value).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"cannot keep results in {self.path or 'a temporary file'}: {error.strerror}") from None
+        return place
+
+    def _read(self, wanted: Mapping[str, Any]) -> int:
+        """Find the records, cut off a torn end, and return the length of what is kept."""
+        end = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                value = json.loads(line)
+            except ValueError:
+                if end == 0:
+                    raise FormatError(f"{self.path} is no file of results: its first line is no JSON") from None
+                break
+            if end == 0:
+                self._compare(value, wanted)
+            else:
+                self._places[value["name"]] = end
+            end += len(line)
+        self._file.truncate(end)
+        return end
+
+    def _compare(self, found: Any, wanted: Mapping[str, Any]) -> None:
+        if not isinstance(found, dict):
+            raise FormatError(f"{self.path} is no file of results: its first line holds no settings")
+        for key in [*wanted, *found]:
+            if found.get(key) != wanted.get(key):
+                raise ParameterError(
+                    f"{self.path} was made with {key} {found.get(key)!r}, not {wanted.get(key)!r}; "
+                    "leave out --resume to begin anew"
+                )
