@@ -22,15 +22,14 @@ import numpy as np
 from spx_cli import params
 from spx_cli._version import __version__
 from spx_cli.device import pick
-from spx_cli.errors import DeviceError, MissingExtra, SpxError, WeightsError
+from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.io import MAX_PIXELS, read_image, write_image, write_labels
 from spx_cli.manifest import Entry, Manifest
 from spx_cli.methods import create
 from spx_cli.methods.base import Method
-from spx_cli.overlays import OVERLAYS, render
+from spx_cli.overlays import render
 from spx_cli.plan import Plan, Task, plan
 from spx_cli.pool import cores, spread
-from spx_cli.registry import unknown
 from spx_cli.types import Image, Labels
 
 _log = logging.getLogger(__name__)
@@ -230,12 +229,16 @@ def segment_files(
     batch_size : images of one size that a learned method gets together; by default 16 on CUDA, else 1.
     executor : where to work instead, such as that of a Dask cluster; `jobs` is then the number of its workers.
 
-    Raises, before any work starts, what `plan.plan` raises, and UnknownName for a method, format or overlay. While it
-    works, errors that concern every image alike (device, weights) pass through.
+    Raises, before any work starts, what `plan.plan` raises, and ParameterError for a method, format, overlay, colour,
+    count or range that cannot be. While it works, errors that concern every image alike (device, weights) pass through.
     """
     method = create(method)
-    if overlay is not None and overlay not in OVERLAYS:
-        raise unknown("overlay", overlay, OVERLAYS)
+    if n_segments < 1:
+        raise ParameterError(f"n_segments must be at least 1, not {n_segments}")
+    if value_range is not None and not value_range[0] < value_range[1]:
+        raise ParameterError(f"value_range must be two numbers, black below white, not {value_range}")
+    if overlay is not None:  # on one pixel, to learn now whether mode and colour exist
+        render(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.int32), overlay, color=color)
     planned = plan(
         [str(source) for source in inputs],
         out,
@@ -396,7 +399,7 @@ def _write(job: Job, loaded: _Loaded, labels: Labels | _Failure, seconds: float)
         task.output.parent.mkdir(parents=True, exist_ok=True)
         write_labels(task.output, labels, format=job.format, metadata=facts)
         if task.overlay:
-            write_image(task.overlay, render(image, labels, job.overlay, **({"color": job.color} if job.color else {})))
+            write_image(task.overlay, render(image, labels, job.overlay, color=job.color or None))
 
     failure = _attempt(task, write)
     if failure is not None:

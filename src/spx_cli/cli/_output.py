@@ -59,6 +59,13 @@ def progress(total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable
         yield lambda: bar.advance(task)
 
 
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"spx: {self.format(record)}")
+
+
 def log_to_stderr(verbose: bool) -> None:
     """Show what the library logs: warnings, with `verbose` also what it does."""
-    logging.basicConfig(format="spx: %(message)s", level=logging.INFO if verbose else logging.WARNING, force=True)
+    logger = logging.getLogger("spx_cli")
+    logger.handlers = [_ToStderr()]
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)

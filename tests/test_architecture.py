@@ -1,0 +1,91 @@
+"""Imports point down, the command line is light, and no public name hides a module."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spx_cli
+
+SOURCE = Path(spx_cli.__file__).parent
+
+# From the ground up: a part imports only from lines above its own.
+LAYERS = (
+    "_version errors",
+    "registry types",
+    "color device inputs ledger manifest params pool runs",
+    "graph io labels recipe weights",
+    "datasets finish overlays plan",
+    "augment methods metrics",
+    "batch contours evaluation training",
+    "gates",
+    "bench reports",
+    "api",
+    "cli",
+    "__main__",
+)
+RANK = {part: rank for rank, line in enumerate(LAYERS) for part in line.split()}
+
+# Packages of siblings that do not know each other; what starts with an underscore, and these, they share.
+SHARED = {"methods": {"base"}, "datasets": {"base", "folder"}, "cli": set()}
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def module(path: Path) -> list[str]:
+    return list(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def imported(tree: ast.AST) -> list[list[str]]:
+    """Modules of spx that a file imports, as the parts of their names below spx_cli."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "spx_cli":
+            names += [f"spx_cli.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = SOURCE.parent.joinpath(*node.module.split("."))
+            names += [
+                f"{node.module}.{a.name}" if inside.joinpath(f"{a.name}.py").is_file() else node.module
+                for a in node.names
+            ]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return [name.split(".")[1:] for name in names if name.startswith("spx_cli.")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_down_and_never_sideways(path):
+    part, *inner = module(path)
+    assert part in RANK, f"give {part} a place in LAYERS"
+    for target, *rest in imported(ast.parse(path.read_text())):
+        if target == part:
+            if part in SHARED and inner and inner[0] != "__init__" and rest:
+                sibling = rest[0]
+                assert sibling == inner[0] or sibling.startswith("_") or sibling in SHARED[part], f"{path}: {sibling}"
+            continue
+        assert RANK[target] < RANK[part], f"{path.name} imports spx_cli.{target}, which stands above it"
+
+
+def test_a_part_of_the_table_of_layers_exists():
+    parts = {module(path)[0] for path in FILES}
+    assert parts <= set(RANK)
+
+
+@pytest.mark.parametrize("name", ["spx_cli", "spx_cli.cli", "spx_cli.methods"])
+def test_import_is_light(name):
+    heavy = ("numpy", "torch", "numba", "scipy", "PIL", "skimage", "rich")
+    code = f"import {name}, sys; print(*[m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_no_public_name_is_that_of_a_module():
+    modules = {path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert not modules & set(spx_cli.__all__)
+
+
+def test_public_names_exist():
+    for name in spx_cli.__all__:
+        assert getattr(spx_cli, name) is not None
