@@ -11,7 +11,6 @@ from spx_cli.errors import FormatError, NothingToDo, ParameterError
 from spx_cli.evaluation import SCHEMA, Document, Row
 from spx_cli.metrics import METRICS
 from spx_cli.registry import unknown
-from spx_cli.reports import Report
 
 
 class Verdict(NamedTuple):
@@ -26,6 +25,14 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         where = self.method if self.k_requested is None else f"{self.method} at {self.k_requested:g}"
         return f"{where}: {self.condition}, is {self.value:.8g}"
+
+
+class Report(NamedTuple):
+    """What is told of a run: the scores, what the gates say of them, and whether the run passes."""
+
+    document: Document
+    verdicts: tuple[Verdict, ...]
+    passed: bool
 
 
 @dataclass(frozen=True)

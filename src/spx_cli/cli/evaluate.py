@@ -13,7 +13,7 @@ from spx_cli.cli._output import complain, log_to_stderr, note, progress, table
 
 if TYPE_CHECKING:
     from spx_cli.evaluation import Scoring
-    from spx_cli.reports import Report
+    from spx_cli.gates import Report
 
 REPORT_OPTIONS = ("--json", "--csv", "--markdown", "--junit", "--html")
 STDOUT = "-"

@@ -1,13 +1,10 @@
 """The table of reports on an evaluation. To add one: write a function (report, file) in a file here, add its line."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TextIO
 
+from spx_cli.gates import Report
 from spx_cli.registry import lookup
-
-if TYPE_CHECKING:
-    from spx_cli.evaluation import Document
-    from spx_cli.gates import Verdict
 
 REPORTS = {
     "json": "spx_cli.reports.tables:write_json",
@@ -16,14 +13,6 @@ REPORTS = {
     "junit": "spx_cli.reports.junit:write_junit",
     "html": "spx_cli.reports.html:write_html",
 }
-
-
-class Report(NamedTuple):
-    """What every report tells: the scores, what the gates say, and whether the run passes."""
-
-    document: "Document"
-    verdicts: "tuple[Verdict, ...]"
-    passed: bool
 
 
 def write(kind: str, report: Report, file: TextIO) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from spx_cli.evaluation import Document, Row
+from spx_cli.gates import Report
 from spx_cli.metrics import METRICS
-from spx_cli.reports import Report
 
 HEAD = ("method", "k_requested", "k")
 
