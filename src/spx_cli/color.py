@@ -1,11 +1,12 @@
 """sRGB to CIE Lab (D65, 2 degrees), the colour space in which the classical methods compare pixels."""
 
-from typing import Any
-
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from spx_cli.types import Features, Image
+
+FIXED_POINT = 128  # units of `lab_planes` per unit of Lab; the largest value is then below 2^14
 
 
 def rgb_to_lab(image: Image) -> Features:
@@ -16,17 +17,21 @@ def rgb_to_lab(image: Image) -> Features:
     array([[[100.,   0.,   0.],
             [  0.,   0.,   0.]]], dtype=float32)
     """
-    return np.ascontiguousarray(lab_planes(image).transpose(1, 2, 0))
+    height, width, _ = image.shape
+    lab = np.empty((height, width, 3), np.float32)
+    _fill_lab(np.ascontiguousarray(image), lab.transpose(2, 0, 1), 0, np.float32(1), _LINEAR)
+    return lab
 
 
-def lab_planes(image: Image, *, pad: int = 0) -> Any:
-    """Return Lab as float32 (3, H, W + 2 pad): one plane per channel, columns outside the image are zero.
+def lab_planes(image: Image, *, pad: int = 0) -> NDArray[np.int16]:
+    """Return Lab times FIXED_POINT as int16 (3, H, W + 2 pad): one plane per channel, zero beside the image.
 
-    Kernels that sweep rows vectorise over planes, and need no test for the frame where there is padding.
+    For kernels that sweep rows: they vectorise over planes, need no test for the frame where there is padding, and
+    on large images wait for memory, of which this takes half.
     """
     height, width, _ = image.shape
-    planes = np.zeros((3, height, width + 2 * pad), np.float32)
-    _fill_lab(np.ascontiguousarray(image), planes, pad, _LINEAR)
+    planes = np.zeros((3, height, width + 2 * pad), np.int16)
+    _fill_lab(np.ascontiguousarray(image), planes, pad, np.float32(FIXED_POINT), _LINEAR)
     return planes
 
 
@@ -46,8 +51,8 @@ def _lab_f(t):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fill_lab(image, out, pad, linear):
-    """image (H, W, 3) uint8; out (3, H, W + 2 pad) float32; linear (256,) float32."""
+def _fill_lab(image, out, pad, scale, linear):
+    """image (H, W, 3) uint8; out (3, H, W + 2 pad) takes Lab times scale; linear (256,) float32."""
     height, width, _ = image.shape
     # One buffer in and one out: with more arrays the compiler gives up on proving that they do not overlap.
     rgb, lab = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
@@ -62,8 +67,10 @@ def _fill_lab(image, out, pad, linear):
             fx = _lab_f(np.float32(0.43394636) * r + np.float32(0.37621387) * g + np.float32(0.18982503) * b)
             fy = _lab_f(np.float32(0.212671) * r + np.float32(0.71516) * g + np.float32(0.072169) * b)
             fz = _lab_f(np.float32(0.01775667) * r + np.float32(0.10946888) * g + np.float32(0.87270465) * b)
-            lab[x] = np.float32(116) * fy - np.float32(16)
-            lab[width + x] = np.float32(500) * (fx - fy)
-            lab[2 * width + x] = np.float32(200) * (fy - fz)
+            lab[x] = scale * (np.float32(116) * fy - np.float32(16))
+            lab[width + x] = scale * np.float32(500) * (fx - fy)
+            lab[2 * width + x] = scale * np.float32(200) * (fy - fz)
         for channel in range(3):
-            out[channel, y, pad : pad + width] = lab[channel * width : (channel + 1) * width]
+            row = out[channel, y]
+            for x in range(width):
+                row[pad + x] = lab[channel * width + x]

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from spx_cli.graph import absorb, merge, region_graph
 from spx_cli.labels import components
 from spx_cli.runs import find_runs, paint
-from spx_cli.types import Features, Labels
+from spx_cli.types import Labels
 
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
 
 
-def finish(labels: NDArray[Any], features: Features, n_segments: int, *, exact: bool = True) -> Labels:
+def finish(labels: NDArray[Any], features: NDArray[Any], n_segments: int, *, exact: bool = True) -> Labels:
     """Return the map as Labels: connected, debris merged, ids in raster order, exactly `n_segments` regions.
 
-    labels : (H, W) integers of any kind. features : (H, W, C) float32 in which regions are compared.
+    labels : (H, W) integers of any kind. features : (H, W, C) numbers in which regions are compared.
     exact : False keeps the count that the map has once it is clean.
 
     >>> scattered = np.array([[0, 1, 0, 0], [0, 1, 0, 0]])
@@ -72,7 +72,7 @@ def upstream_rule(labels: NDArray[Any], n_segments: int) -> Labels:
 
 @njit(cache=True, nogil=True)
 def _parts(size, n_regions):
-    """size (R,) int64. Returns how many parts each region is cut into, (R,) int64, n_regions in all, none above size."""
+    """size (R,) int64. Returns into how many parts to cut each region, (R,) int64, n_regions in all, none above size."""
     count = len(size)
     parts = np.ones(count, np.int64)
     # The least mean part size for which the parts do not exceed n_regions, by bisection; what is missing goes in order.

@@ -8,14 +8,14 @@ to merge. With exponent 1 this is Ward's criterion, the increase of the squared 
 a little sooner, which scored best on BSDS500.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.runs import Runs, find_runs, number_roots, root
-from spx_cli.types import Features, Labels
+from spx_cli.types import Labels
 
 
 class RegionGraph(NamedTuple):
@@ -31,10 +31,10 @@ class RegionGraph(NamedTuple):
     border: NDArray[np.int32]
 
 
-def region_graph(labels: Labels | Runs, features: Features) -> RegionGraph:
+def region_graph(labels: Labels | Runs, features: NDArray[Any]) -> RegionGraph:
     """Return the graph of the 4-connected regions of a map.
 
-    labels : (H, W) integers, or their `find_runs`. features : (H, W, C) float32.
+    labels : (H, W) integers, or their `find_runs`. features : (H, W, C) numbers.
 
     >>> region_graph(np.array([[0, 0, 1]]), np.array([[[1], [3], [5]]], np.float32)).mean[:, 0]
     array([2., 5.])
@@ -82,14 +82,14 @@ def _region_means(first, start, region, count, features):
             size[r] += stop - start[j]
             if channels == 3:
                 # Lab, nearly always: three sums in registers, three times as fast as the loop over channels.
-                l, a, b = np.float32(0), np.float32(0), np.float32(0)
+                first_sum, second_sum, third_sum = 0.0, 0.0, 0.0
                 for x in range(start[j], stop):
-                    l += features[y, x, 0]
-                    a += features[y, x, 1]
-                    b += features[y, x, 2]
-                total[r, 0] += l
-                total[r, 1] += a
-                total[r, 2] += b
+                    first_sum += features[y, x, 0]
+                    second_sum += features[y, x, 1]
+                    third_sum += features[y, x, 2]
+                total[r, 0] += first_sum
+                total[r, 1] += second_sum
+                total[r, 2] += third_sum
             else:
                 for x in range(start[j], stop):
                     for c in range(channels):

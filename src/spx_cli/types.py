@@ -22,9 +22,9 @@ class Assignment(NamedTuple):
     """What a method hands to the finishing stage.
 
     labels : (H, W) integers of any kind: scattered, with gaps, 8-connected. Ids are not negative.
-    features : (H, W, C) float32, the space in which the method compares pixels; regions are merged by their distance
-        there. Most methods hand over Lab (`color.rgb_to_lab`), the learned ones their pixel features.
+    features : (H, W, C) real numbers in any unit, the space in which the method compares pixels; regions are merged by
+        their distance there. Most methods hand over Lab (`color.rgb_to_lab`), the learned ones their pixel features.
     """
 
     labels: NDArray[Any]
-    features: Features
+    features: NDArray[Any]

@@ -6,13 +6,14 @@ from math import sqrt
 import numpy as np
 from numba import njit
 
-from spx_cli.color import lab_planes
+from spx_cli.color import FIXED_POINT, lab_planes
 from spx_cli.methods._grid import grid_seeds
 from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
 _PAD = 32  # columns beside the image, so that the windows of usual superpixels need no clipping
+_BAND = 32  # rows of a band in which distances are kept
 _LANES = 16  # windows are a multiple of this wide, so that the vectorised loop over a row has no remainder
 
 
@@ -27,8 +28,8 @@ class SLIC(Method):
     paper = "doi:10.1109/TPAMI.2012.120"
     surplus = 1.25
 
-    compactness: float = param(10.0, "m, weight of distance in position against distance in Lab", gt=0)
-    iterations: int = param(10, "rounds of k-means", ge=1)
+    compactness: float = param(18.0, "m, weight of distance in position against distance in Lab", gt=0)
+    iterations: int = param(5, "rounds of k-means", ge=1)
     row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
@@ -44,7 +45,7 @@ class SLICO(Method):
     paper = "doi:10.1109/TPAMI.2012.120"
     surplus = 1.25
 
-    iterations: int = param(10, "rounds of k-means", ge=1)
+    iterations: int = param(5, "rounds of k-means", ge=1)
     row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
@@ -70,16 +71,17 @@ def _kmeans(planes, seeds, spacing, compactness, iterations, row_step, adaptive,
     """planes (3, H, W + 2 pad) float32; seeds (K, 2) as (y, x); labels (H, W + 2 pad) int32 out."""
     _, height, stride = planes.shape
     width, count = stride - 2 * pad, len(seeds)
-    lab, nearest, distance = planes.reshape(-1), labels.reshape(-1), np.empty(height * stride, np.float32)
+    lab, nearest = planes.reshape(-1), labels.reshape(-1)
+    distance = np.empty((_BAND, stride), np.float32)
     centres = np.empty((count, 5), np.float32)
     for k in range(count):
         y, x = seeds[k]
-        at = round(y) * stride + pad + round(x)
+        at = int(y + 0.5) * stride + pad + int(x + 0.5)
         for c in range(3):
             centres[k, c] = lab[c * height * stride + at]
         centres[k, 3], centres[k, 4] = y, x
     # SLICO starts like SLIC and then learns, per centre, the largest squared colour distance among its pixels.
-    weight = np.full(count, 1.0 / (compactness * compactness), np.float32)
+    weight = np.full(count, 1.0 / (compactness * FIXED_POINT) ** 2, np.float32)
     totals = np.empty((count, 6), np.float64)
     for turn in range(iterations + 1):
         step = row_step if turn < iterations else 1
@@ -94,37 +96,43 @@ def _kmeans(planes, seeds, spacing, compactness, iterations, row_step, adaptive,
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _assign(lab, centres, weight, spacing, first, step, height, stride, pad, lanes, nearest, distance):
-    """lab (3 * H * stride,), centres (K, 5) as (L, a, b, y, x); nearest, distance (H * stride,) of rows first::step."""
+    """lab (3 * H * stride,) planes, centres (K, 5) as (L, a, b, y, x); nearest (H * stride,) of rows first::step out.
+
+    Works band by band, so that `distance` (rows of a band, stride) is small and stays in the cache.
+    """
     plane = height * stride
-    for y in range(first, height, step):
-        distance[y * stride : (y + 1) * stride] = np.float32(np.inf)
     half = int(np.ceil(spacing))
     span = (2 * half + lanes) // lanes * lanes
     per_pixel = np.float32(1.0 / (spacing * spacing))
-    for k in range(len(centres)):
-        l0, a0, b0, y0, x0 = centres[k]
-        colour = weight[k]
-        left = max(int(round(x0)) + pad - span // 2, 0)
-        right = min(left + span, stride)
-        top = max(int(round(y0)) - half, 0)
-        top += (first - top) % step
-        shift = np.float32(left - pad) - x0
-        for y in range(top, min(int(round(y0)) + half + 1, height), step):
-            dy = np.float32(y) - y0
-            from_row = per_pixel * dy * dy
-            at = y * stride + left
-            lightness, best = lab[at : at + right - left], distance[at : at + right - left]
-            green_red = lab[plane + at : plane + at + right - left]
-            blue_yellow = lab[2 * plane + at : 2 * plane + at + right - left]
-            owner = nearest[at : at + right - left]
-            for i in range(right - left):
-                dl, da, db = lightness[i] - l0, green_red[i] - a0, blue_yellow[i] - b0
-                dx = shift + np.float32(i)
-                d = colour * (dl * dl + da * da + db * db) + (from_row + per_pixel * dx * dx)
-                # Both stores on either way: a loop without branches is one the compiler vectorises.
-                before, was = best[i], owner[i]
-                best[i] = min(d, before)
-                owner[i] = np.int32(k) if d < before else was
+    for band in range(first, height, step * len(distance)):
+        band_end = min(band + step * len(distance), height)
+        distance[:] = np.float32(np.inf)
+        for k in range(len(centres)):
+            l0, a0, b0, y0, x0 = centres[k]
+            middle = int(y0 + np.float32(0.5))
+            top, bottom = max(middle - half, band), min(middle + half + 1, band_end)
+            top += (first - top) % step
+            left = max(int(x0 + np.float32(0.5)) + pad - span // 2, 0)
+            width = min(span, stride - left)
+            shift = np.float32(left - pad) - x0
+            colour = weight[k]
+            for y in range(top, bottom, step):
+                dy = np.float32(y) - y0
+                from_row = per_pixel * dy * dy
+                at = y * stride + left
+                lightness, green_red = lab[at : at + width], lab[plane + at : plane + at + width]
+                blue_yellow = lab[2 * plane + at : 2 * plane + at + width]
+                best, owner = distance[(y - band) // step, left : left + width], nearest[at : at + width]
+                for i in range(width):
+                    dl = np.float32(lightness[i]) - l0
+                    da = np.float32(green_red[i]) - a0
+                    db = np.float32(blue_yellow[i]) - b0
+                    dx = shift + np.float32(i)
+                    d = colour * (dl * dl + da * da + db * db) + (from_row + per_pixel * dx * dx)
+                    # Both stores on either way: a loop without branches is one that the compiler vectorises.
+                    before, was = best[i], owner[i]
+                    best[i] = min(d, before)
+                    owner[i] = np.int32(k) if d < before else was
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -137,17 +145,17 @@ def _update(lab, nearest, first, step, height, stride, pad, width, totals, centr
         start = 0
         while start < width:
             k = nearest[at + start]
-            l, a, b = np.float32(0), np.float32(0), np.float32(0)
+            l0, a0, b0 = 0, 0, 0
             stop = start
             while stop < width and nearest[at + stop] == k:
-                l += lab[at + stop]
-                a += lab[at + stop + plane]
-                b += lab[at + stop + 2 * plane]
+                l0 += lab[at + stop]
+                a0 += lab[at + stop + plane]
+                b0 += lab[at + stop + 2 * plane]
                 stop += 1
             n = stop - start
-            totals[k, 0] += l
-            totals[k, 1] += a
-            totals[k, 2] += b
+            totals[k, 0] += l0
+            totals[k, 1] += a0
+            totals[k, 2] += b0
             totals[k, 3] += n * y
             totals[k, 4] += 0.5 * n * (start + stop - 1)
             totals[k, 5] += n
@@ -160,9 +168,9 @@ def _update(lab, nearest, first, step, height, stride, pad, width, totals, centr
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _learn_weight(lab, nearest, first, step, height, stride, pad, width, centres, weight):
-    """Arrays as in _assign; weight (K,) becomes 1 / the largest squared colour distance met, at least one."""
+    """Arrays as in _assign; weight (K,) becomes 1 / the largest squared colour distance met, at least 1 in Lab."""
     plane = height * stride
-    largest = np.ones(len(centres), np.float32)
+    largest = np.full(len(centres), FIXED_POINT**2, np.float32)
     for y in range(first, height, step):
         for at in range(y * stride + pad, y * stride + pad + width):
             k = nearest[at]

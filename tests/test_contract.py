@@ -1,0 +1,126 @@
+"""What every method promises, checked over the whole table with generated images."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import images
+
+from spx_cli import labels as algebra
+from spx_cli import params
+from spx_cli.errors import ImageError, ParameterError, UnknownName
+from spx_cli.methods import METHODS, create
+from spx_cli.methods.base import Method
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@every_method
+@settings(max_examples=12, deadline=None)
+@given(image=images(), data=st.data())
+def test_exactly_k_connected_regions_at_every_size(name, image, data):
+    pixels = image.shape[0] * image.shape[1]
+    n = data.draw(st.integers(1, pixels), label="n_segments")
+    method, before = create(name), image.copy()
+    labels = method.segment(image, n)
+    algebra.check(labels)
+    assert labels.shape == image.shape[:2]
+    assert labels.max() + 1 == n
+    assert np.array_equal(method.segment(image, n), labels)
+    assert np.array_equal(image, before)
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("size", "n"),
+    [((1, 1), 1), ((1, 30), 7), ((30, 1), 30), ((2, 2), 3), ((512, 1), 40), ((20, 30), 1), ((20, 30), 600)],
+)
+@pytest.mark.parametrize("picture", ["constant", "two colours", "noise"])
+def test_degenerate_images(name, size, n, picture):
+    image = np.zeros((*size, 3), np.uint8)
+    if picture == "two colours":
+        image[size[0] // 2 :, size[1] // 2 :] = (250, 10, 10)
+    elif picture == "noise":
+        image[:] = np.random.default_rng(0).integers(0, 256, image.shape)
+    labels = create(name).segment(image, n)
+    algebra.check(labels)
+    assert labels.max() + 1 == n
+
+
+@every_method
+def test_native_count_is_clean_and_raw_is_the_methods_own(name):
+    image = np.random.default_rng(1).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+    method = create(name)
+    algebra.check(method.segment(image, 12, native_count=True))
+    raw = method.segment(image, 12, raw=True)
+    assert raw.shape == (24, 36)
+    assert raw.dtype == np.int32
+
+
+@every_method
+def test_memory_layout_does_not_matter(name):
+    image = np.random.default_rng(2).integers(0, 256, (18, 25, 3), dtype=np.uint8)
+    image.setflags(write=False)
+    method = create(name)
+    expected = method.segment(image, 9)
+    assert np.array_equal(method.segment(np.asfortranarray(image), 9), expected)
+    assert np.array_equal(method.segment(np.repeat(image, 2, axis=1)[:, ::2], 9), expected)
+
+
+@every_method
+def test_batch_equals_single_images(name):
+    pictures = list(np.random.default_rng(3).integers(0, 256, (3, 20, 26, 3), dtype=np.uint8))
+    method = create(name)
+    for together, image in zip(method.segment_batch(pictures, 10), pictures, strict=True):
+        assert np.array_equal(together, method.segment(image, 10))
+
+
+@every_method
+def test_methods_are_values(name):
+    method = create(name)
+    assert pickle.loads(pickle.dumps(method)) == method
+    assert create(method) == method
+    assert hash(method) == hash(create(name))
+    assert method.name == name
+    assert method.paper
+    assert type(method).__doc__
+    assert all(field.metadata["help"] for field in params.fields(type(method)).values())
+
+
+@every_method
+@pytest.mark.parametrize("n", [0, -1, 10**6, 2.0, True])
+def test_impossible_counts_are_refused(name, n):
+    with pytest.raises(ParameterError, match="n_segments"):
+        create(name).segment(np.zeros((8, 8, 3), np.uint8), n)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3)),
+        np.zeros((0, 8, 3), np.uint8),
+        None,
+    ],
+)
+def test_other_arrays_are_refused(image):
+    with pytest.raises(ImageError, match="must"):
+        create("slic").segment(image, 4)
+
+
+def test_unknown_names_come_with_a_suggestion():
+    with pytest.raises(UnknownName, match="did you mean 'slic'"):
+        create("slik")
+    with pytest.raises(UnknownName, match="did you mean 'compactness'"):
+        create("slic", compactnes=3)
+    with pytest.raises(ParameterError, match="compactness must be > 0"):
+        create("slic", compactness=0)
+    assert issubclass(UnknownName, ValueError)
+
+
+def test_a_method_object_can_be_copied_with_other_parameters():
+    assert create(create("slic", iterations=3), compactness=5.0) == create("slic", iterations=3, compactness=5.0)
+    assert isinstance(create("slic"), Method)

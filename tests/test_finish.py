@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import label_maps
+
+from spx_cli import labels as algebra
+from spx_cli.finish import SMALL, finish, split, upstream_rule
+
+
+def features_of(labels, channels=3):
+    return np.random.default_rng(0).normal(size=(*labels.shape, channels)).astype(np.float32)
+
+
+@given(label_maps(), st.data())
+def test_any_map_becomes_exactly_k_regions(labels, data):
+    n = data.draw(st.integers(1, labels.size))
+    finished = finish(labels, features_of(labels), n)
+    algebra.check(finished)
+    assert finished.max() + 1 == n
+
+
+@given(label_maps(), st.data())
+def test_finishing_twice_changes_nothing(labels, data):
+    n = data.draw(st.integers(1, labels.size))
+    once = finish(labels, features_of(labels), n)
+    assert np.array_equal(finish(once, features_of(labels), n), once)
+
+
+@given(label_maps(), st.data())
+def test_the_native_count_leaves_no_debris(labels, data):
+    n = data.draw(st.integers(1, labels.size))
+    finished = finish(labels, features_of(labels), n, exact=False)
+    algebra.check(finished)
+    assert np.bincount(finished.ravel()).min() >= min(int(SMALL * labels.size / n), labels.size)
+
+
+def test_regions_are_only_merged_when_there_are_too_many():
+    labels = np.repeat(np.arange(4), 5)[None].repeat(3, 0)
+    merged = finish(labels, features_of(labels), 2)
+    for i in range(4):
+        assert len(np.unique(merged[labels == i])) == 1
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 77, 600])
+def test_splitting_a_flat_region_gives_parts_of_similar_size(n):
+    labels = np.zeros((20, 30), np.int32)
+    parts = algebra.components(split(labels, 1, n))[0]
+    assert parts.max() + 1 == n
+    assert np.bincount(parts.ravel()).max() <= 5 * 600 / n
+
+
+def test_the_largest_regions_are_split_first():
+    labels = np.zeros((4, 40), np.int32)
+    labels[:, 36:] = 1
+    parts = split(labels, 2, 6)
+    assert len(np.unique(parts[labels == 1])) == 1
+
+
+@given(label_maps(max_side=12, max_id=2), st.integers(1, 12))
+def test_the_upstream_rule_splits_merges_and_keeps_ids_consecutive(labels, n):
+    out = upstream_rule(labels, min(n, labels.size))
+    assert sorted(np.unique(out)) == list(range(out.max() + 1))
+    sizes = np.bincount(algebra.components(out)[0].ravel())
+    assert sizes.sum() == labels.size
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["100007_K100_deep", "100007_K100_pix"])
+def test_the_upstream_rule_agrees_with_the_authors(shared, name):
+    fixture = np.load(shared / "reference" / "deep" / "ssn" / f"{name}.npz")
+    assert np.array_equal(upstream_rule(fixture["label_raw"], 100), fixture["label_post"])
