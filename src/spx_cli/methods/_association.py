@@ -126,6 +126,10 @@ def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
 
 def hard_labels(q: Tensor, grid: Grid) -> Tensor:
     """Return the id of the superpixel with the largest weight or score, (B, H, W) int64; the first of equals."""
+    if _compiled(q):
+        out = np.empty((len(q), grid.height, grid.width), np.int64)
+        parallel(_best, len(q) * grid.height, _pixels_last(q), grid.index, neighbours(grid), out)
+        return torch.from_numpy(out)
     # Where q knows nothing of the frame (FCN scores all nine), cells outside the grid must not win.
     table, index = _tables(grid, q.device)
     inside = (table >= 0).T[:, index]
@@ -418,33 +422,39 @@ def _from_tiles(first, last, tiles, rows, columns, x):
                 p += 1
 
 
+# Blocks of pixels are given as rows with a first pixel and a number: sliced in two axes, an array would lose its known
+# stride of one, and the loops over pixels would not vectorise.
+
+
 @_fast
-def _product(left, right, out):
-    """out (9, n) += left (9, C) @ right (C, n)."""
-    channels, n = right.shape
+def _product(left, right, start, n, out):
+    """Add left (9, C) @ right (C, start : start + n) to out (9, : n)."""
+    channels = right.shape[0]
     fours = channels - channels % 4
     for j in range(9):
-        row = out[j]
+        row = out[j, :n]
         for c in range(0, fours, 4):
             k0, k1, k2, k3 = left[j, c], left[j, c + 1], left[j, c + 2], left[j, c + 3]
-            r0, r1, r2, r3 = right[c], right[c + 1], right[c + 2], right[c + 3]
+            r0, r1 = right[c, start : start + n], right[c + 1, start : start + n]
+            r2, r3 = right[c + 2, start : start + n], right[c + 3, start : start + n]
             for p in range(n):
                 row[p] += k0 * r0[p] + k1 * r1[p] + k2 * r2[p] + k3 * r3[p]
         for c in range(fours, channels):
-            k0, r0 = left[j, c], right[c]
+            k0, r0 = left[j, c], right[c, start : start + n]
             for p in range(n):
                 row[p] += k0 * r0[p]
 
 
 @_fast
-def _product_transposed(left, right, out):
-    """out (9, C) += left (9, n) @ right (C, n) transposed."""
-    channels, n = right.shape
+def _product_transposed(left, right, start, n, out):
+    """Add left (9, : n) @ right (C, start : start + n) transposed to out (9, C)."""
+    channels = right.shape[0]
     fours = channels - channels % 4
     for j in range(9):
-        row = left[j]
+        row = left[j, :n]
         for c in range(0, fours, 4):
-            r0, r1, r2, r3 = right[c], right[c + 1], right[c + 2], right[c + 3]
+            r0, r1 = right[c, start : start + n], right[c + 1, start : start + n]
+            r2, r3 = right[c + 2, start : start + n], right[c + 3, start : start + n]
             s0 = s1 = s2 = s3 = np.float32(0)
             for p in range(n):
                 s0 += row[p] * r0[p]
@@ -456,7 +466,7 @@ def _product_transposed(left, right, out):
             out[j, c + 2] += s2
             out[j, c + 3] += s3
         for c in range(fours, channels):
-            r0 = right[c]
+            r0 = right[c, start : start + n]
             s0 = np.float32(0)
             for p in range(n):
                 s0 += row[p] * r0[p]
@@ -464,16 +474,15 @@ def _product_transposed(left, right, out):
 
 
 @_fast
-def _spread_product(left, right, out):
-    """out (C, n) += left (9, C) transposed @ right (9, n)."""
-    channels, n = out.shape
-    r0, r1, r2, r3, r4, r5, r6, r7, r8 = (
-        right[0], right[1], right[2], right[3], right[4], right[5], right[6], right[7], right[8],
-    )  # fmt: skip
-    for c in range(channels):
+def _spread_product(left, right, first, out, start, n):
+    """Add left (9, C) transposed @ right (9, first : first + n) to out (C, start : start + n)."""
+    r0, r1, r2 = right[0, first : first + n], right[1, first : first + n], right[2, first : first + n]
+    r3, r4, r5 = right[3, first : first + n], right[4, first : first + n], right[5, first : first + n]
+    r6, r7, r8 = right[6, first : first + n], right[7, first : first + n], right[8, first : first + n]
+    for c in range(out.shape[0]):
         k0, k1, k2, k3, k4 = left[0, c], left[1, c], left[2, c], left[3, c], left[4, c]
         k5, k6, k7, k8 = left[5, c], left[6, c], left[7, c], left[8, c]
-        row = out[c]
+        row = out[c, start : start + n]
         for p in range(n):
             row[p] += (
                 k0 * r0[p] + k1 * r1[p] + k2 * r2[p] + k3 * r3[p] + k4 * r4[p]
@@ -487,18 +496,17 @@ _LOWEST = np.float32(-87.0)
 
 
 @_fast
-def _softmax(z, bits):
-    """z (9, n) in place over the first axis; bits (n,) int32 is scratch. exp as in Cephes, within 2 ulp."""
-    n = z.shape[1]
+def _softmax(z, n, bits):
+    """Replace z (9, : n) by its softmax over the first axis; bits (n,) int32 is scratch. exp is that of Cephes."""
     power = bits.view(np.float32)
-    top = z[0].copy()
+    top, total = np.empty(n, np.float32), np.zeros(n, np.float32)
+    top[:] = z[0, :n]
     for j in range(1, 9):
-        row = z[j]
+        row = z[j, :n]
         for p in range(n):
             top[p] = max(top[p], row[p])
-    total = np.zeros(n, np.float32)
     for j in range(9):
-        row = z[j]
+        row = z[j, :n]
         for p in range(n):
             x = max(row[p] - top[p], _LOWEST)
             k = np.int32(x * _LOG2E - np.float32(0.5))
@@ -518,7 +526,7 @@ def _softmax(z, bits):
     for p in range(n):
         total[p] = np.float32(1) / total[p]
     for j in range(9):
-        row = z[j]
+        row = z[j, :n]
         for p in range(n):
             row[p] *= total[p]
 
@@ -547,11 +555,11 @@ def _area(tile, rows, columns):
 
 
 @_fast
-def _scores(near, bias, pixels, z):
-    """z (9, n): minus the squared distances of pixels (C, n) to near (9, C), up to a constant per pixel."""
+def _scores(near, bias, pixels, start, n, z):
+    """z (9, : n): minus the squared distances of n pixels (C, area) to near (9, C), up to a constant per pixel."""
     for j in range(9):
-        z[j] = bias[j]
-    _product(near * np.float32(2), pixels, z)
+        z[j, :n] = bias[j]
+    _product(near * np.float32(2), pixels, start, n, z)
 
 
 @_fast
@@ -566,16 +574,20 @@ def _associate(first, last, tiles, means, origin, table, rows, columns, q, sums)
         area = _area(tile, rows, columns)
         part[:] = 0
         sums[tile] = 0
-        q[tile, :, area:] = 0
+        pixels = tiles[tile]
+        for j in range(9):
+            q[tile, j, area:] = 0
         for start in range(0, area, _CHUNK):
             n = min(_CHUNK, area - start)
-            pixels, scores = tiles[tile, :, start : start + n], z[:, :n]
-            _scores(near, bias, pixels, scores)
-            _softmax(scores, bits[:n])
-            _product_transposed(scores, pixels, part)
-            q[tile, :, start : start + n] = scores
+            _scores(near, bias, pixels, start, n, z)
+            _softmax(z, n, bits)
+            _product_transposed(z, pixels, start, n, part)
             for j in range(9):
-                sums[tile, j, channels] += scores[j].sum()
+                row, total = z[j, :n], np.float32(0)
+                q[tile, j, start : start + n] = row
+                for p in range(n):
+                    total += row[p]
+                sums[tile, j, channels] += total
         for j in range(9):
             for c in range(channels):
                 sums[tile, j, c] = part[j, c] + sums[tile, j, channels] * origin[tile, c]
@@ -622,8 +634,8 @@ def _associate_backward(
     cells, channels = table.shape[0], tiles.shape[1]
     near, bias = np.empty((9, channels), np.float32), np.empty(9, np.float32)
     pull, shift = np.zeros((9, channels), np.float32), np.zeros(9, np.float32)
-    z, part = np.empty((9, _CHUNK), np.float32), np.empty((9, channels), np.float32)
-    total = np.empty(9, np.float32)
+    grad, part = np.empty((9, _CHUNK), np.float32), np.empty((9, channels), np.float32)
+    mean, total = np.empty(_CHUNK, np.float32), np.empty(9, np.float32)
     for tile in range(first, last):
         base = tile - tile % cells
         _near(tile, means, origin, table, near, bias)
@@ -636,30 +648,47 @@ def _associate_backward(
                 shift[j] -= pull[j, c] * (new[base + g, c] - origin[tile, c]) if g >= 0 else np.float32(0)
         part[:] = 0
         total[:] = 0
-        for start in range(0, _area(tile, rows, columns), _CHUNK):
-            n = min(_CHUNK, _area(tile, rows, columns) - start)
-            pixels, weight = tiles[tile, :, start : start + n], q[tile, :, start : start + n]
-            grad = z[:, :n]
+        pixels, out, area = tiles[tile], grad_tiles[tile], _area(tile, rows, columns)
+        for start in range(0, area, _CHUNK):
+            n = min(_CHUNK, area - start)
+            mean[:n] = 0
             for j in range(9):
-                grad[j] = dq[tile, j, start : start + n] + shift[j]
-            _product(pull, pixels, grad)
-            mean = np.zeros(n, np.float32)
-            for j in range(9):
+                row, incoming = grad[j, :n], dq[tile, j, start : start + n]
                 for p in range(n):
-                    mean[p] += weight[j, p] * grad[j, p]
+                    row[p] = incoming[p] + shift[j]
+            _product(pull, pixels, start, n, grad)
             for j in range(9):
+                row, weight = grad[j, :n], q[tile, j, start : start + n]
+                for p in range(n):
+                    mean[p] += weight[p] * row[p]
+            for j in range(9):
+                row, weight = grad[j, :n], q[tile, j, start : start + n]
+                all_of_it = np.float32(0)
                 for p in range(n):
                     # softmax backward, times 2: scores hold minus the squares of the distances
-                    grad[j, p] = np.float32(2) * weight[j, p] * (grad[j, p] - mean[p])
-                total[j] += grad[j].sum()
-            out = grad_tiles[tile, :, start : start + n]
-            _spread_product(pull, weight, out)
-            _spread_product(near, grad, out)
-            _product_transposed(grad, pixels, part)
+                    row[p] = np.float32(2) * weight[p] * (row[p] - mean[p])
+                    all_of_it += row[p]
+                total[j] += all_of_it
+            _spread_product(pull, q[tile], start, out, start, n)
+            _spread_product(near, grad, 0, out, start, n)
+            _product_transposed(grad, pixels, start, n, part)
         for j in range(9):
             for c in range(channels):
                 sums[tile, j, c] = part[j, c] - total[j] * near[j, c]
             sums[tile, j, channels] = 0
+
+
+@_fast
+def _best(first, last, q, index, table, out):
+    """q (B, H, W, 9), index (H, W) -> out (B, H, W), line by line."""
+    for line in range(first, last):
+        b, y = divmod(line, q.shape[1])
+        for x in range(q.shape[2]):
+            near, best = table[index[y, x]], -1
+            for j in range(9):
+                if near[j] >= 0 and (best < 0 or q[b, y, x, j] > q[b, y, x, best]):
+                    best = j
+            out[b, y, x] = near[best]
 
 
 @_fast
