@@ -1,0 +1,195 @@
+"""LSC (Li and Chen, CVPR 2015): normalised cuts as weighted k-means in a ten-dimensional feature space."""
+
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+from numba import njit
+
+from spx_cli.color import rgb_to_lab
+from spx_cli.methods._features import smooth, with_position
+from spx_cli.methods._fragments import join_fragments
+from spx_cli.methods._grid import grid_seeds, grid_shape
+from spx_cli.methods.base import Method
+from spx_cli.params import param
+from spx_cli.types import Assignment, Image
+
+_COLOUR = 20.0  # C_c, section 4
+_CHROMA = 2.55  # a and b against L in Eq. 12: they span 255 units where L spans 100
+_LANES = 16  # pixels of one tile: a loop of fixed length over one small array is one the compiler vectorises
+_FAR = 1e30
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSC(Method):
+    """Linear spectral clustering: follows borders closely, and looks at the whole image through the pixels' weights.
+
+    Deterministic. As in SLIC here, rounds look at every `row_step`-th row and a last full round labels every pixel.
+    """
+
+    name = "lsc"
+    paper = "doi:10.1109/CVPR.2015.7298741"
+    surplus = 1.4
+
+    ratio: float = param(0.06, "C_s / C_c, weight of position against colour; .075 in the paper", gt=0)
+    iterations: int = param(6, "rounds of weighted k-means", ge=1)
+    row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
+    smoothing: int = param(2, "passes of a 3 x 3 binomial filter over Lab, against fragments in texture", ge=0)
+
+    def assign(self, image: Image, n_segments: int) -> Assignment:
+        """Return the map of the nearest centres, the fragments of clusters merged into their neighbours."""
+        size = image.shape[:2]
+        rows, columns = grid_shape(size, n_segments)
+        lab = smooth(rgb_to_lab(image), self.smoothing)
+        # Angles are pi / 2 per grid step, so that a ratio means the same at every count.
+        angle_y, angle_x = (pi / 2 * np.arange(n) * parts / n for n, parts in zip(size, (rows, columns), strict=True))
+        labels = _kmeans(
+            _features(lab, _COLOUR, _CHROMA),
+            size[1],
+            grid_seeds(size, n_segments),
+            self.ratio * _COLOUR * np.stack([np.cos(angle_y), np.sin(angle_y)]).astype(np.float32),
+            self.ratio * _COLOUR * np.stack([np.cos(angle_x), np.sin(angle_x)]).astype(np.float32),
+            size[0] / rows,
+            size[1] / columns,
+            self.iterations,
+            self.row_step,
+        )
+        features = with_position(lab, n_segments)
+        return Assignment(join_fragments(labels, features, rows * columns), features)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _features(lab, colour, chroma):
+    """lab (H, W, 3). Returns tiles (H, T, 7, _LANES): w(p) phi(p) of Eq. 12 without position, and w(p)."""
+    height, width, _ = lab.shape
+    tiles = (width + _LANES - 1) // _LANES
+    out = np.empty((height, tiles, 7, _LANES), np.float32)
+    angle = np.zeros(tiles * _LANES, np.float32)
+    total, row_total = np.zeros((6, _LANES), np.float64), np.empty((2, _LANES), np.float32)
+    one, s3, s5, s7 = np.float32(1), np.float32(1 / 6), np.float32(1 / 120), np.float32(1 / 5040)
+    c2, c4, c6, c8 = np.float32(1 / 2), np.float32(1 / 24), np.float32(1 / 720), np.float32(1 / 40320)
+    for c in range(3):
+        scale = np.float32(np.pi / 2 / (100 if c == 0 else 255))
+        # The angle is taken from the middle of its range, where short series give sine and cosine to 3e-7.
+        shift = np.float32((0.0 if c == 0 else np.pi / 2 * 128 / 255) - np.pi / 4)
+        gain = np.float32(np.sqrt(0.5) * (colour if c == 0 else chroma * colour))
+        for y in range(height):
+            for x in range(width):
+                angle[x] = lab[y, x, c] * scale + shift
+            row_total[:] = 0
+            for t in range(tiles):
+                cosine, sine, at = out[y, t, 2 * c], out[y, t, 2 * c + 1], angle[t * _LANES : (t + 1) * _LANES]
+                for i in range(_LANES):
+                    v = at[i]
+                    q = v * v
+                    odd = v * (one - q * (s3 - q * (s5 - q * s7)))
+                    even = one - q * (c2 - q * (c4 - q * (c6 - q * c8)))
+                    cosine[i], sine[i] = gain * (even - odd), gain * (even + odd)
+                for i in range(min(_LANES, width - t * _LANES)):
+                    row_total[0, i] += cosine[i]
+                    row_total[1, i] += sine[i]
+            total[2 * c : 2 * c + 2] += row_total
+    # w(p) is the inner product with the sum over the image (Eq. 11). Position turns through whole circles and all but
+    # cancels there. Scaled to a mean of one; the clustering does not depend on the scale.
+    whole = total.sum(axis=1)
+    mean = (whole * (height * width / (whole * whole).sum())).astype(np.float32)
+    for y in range(height):
+        for t in range(tiles):
+            tile = out[y, t]
+            for i in range(_LANES):
+                tile[6, i] = (
+                    mean[0] * tile[0, i]
+                    + mean[1] * tile[1, i]
+                    + mean[2] * tile[2, i]
+                    + mean[3] * tile[3, i]
+                    + mean[4] * tile[4, i]
+                    + mean[5] * tile[5, i]
+                )
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _kmeans(features, width, seeds, turn_y, turn_x, step_y, step_x, iterations, row_step):
+    """features (H, T, 7, _LANES); seeds (K, 2) as (y, x); turn_y (2, H), turn_x (2, W). Returns labels (H, W) int32."""
+    height, tiles = features.shape[:2]
+    count = len(seeds)
+    position = np.zeros((tiles, 2, _LANES), np.float32)
+    for x in range(width):
+        position[x // _LANES, 0, x % _LANES], position[x // _LANES, 1, x % _LANES] = turn_x[0, x], turn_x[1, x]
+    centre, place = np.empty((count, 10), np.float32), seeds.astype(np.float32)
+    for k in range(count):
+        y, x = round(seeds[k, 0]), round(seeds[k, 1])
+        pixel = features[y, x // _LANES, :, x % _LANES]
+        for d in range(6):
+            centre[k, d] = pixel[d] / pixel[6]
+        for d in range(2):
+            centre[k, 6 + d], centre[k, 8 + d] = turn_x[d, x] / pixel[6], turn_y[d, y] / pixel[6]
+    nearest = np.zeros((height, tiles, _LANES), np.int32)
+    distance = np.empty((height, tiles, _LANES), np.float32)
+    totals = np.empty((count, 14), np.float32)
+    for turn in range(iterations):
+        first = min(turn % row_step, height - 1)
+        _assign(features, position, turn_y, centre, place, step_y, step_x, width, first, row_step, nearest, distance)
+        _update(features, turn_x, turn_y, nearest, first, row_step, totals, centre, place)
+    _assign(features, position, turn_y, centre, place, step_y, step_x, width, 0, 1, nearest, distance)
+    labels = np.empty((height, width), np.int32)
+    for y in range(height):
+        row, target = nearest[y].reshape(-1), labels[y]
+        for x in range(width):
+            target[x] = row[x]
+    return labels
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _assign(features, position, turn_y, centre, place, step_y, step_x, width, first, row_step, nearest, distance):
+    """Arrays as in _kmeans; nearest, distance (H, T, _LANES) are set in rows first::row_step."""
+    height = len(features)
+    for y in range(first, height, row_step):
+        distance[y] = np.float32(_FAR)
+    for k in range(len(centre)):
+        c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 = centre[k]
+        half = np.float32(0.5) * (centre[k] * centre[k]).sum()
+        left, right = int(max(place[k, 1] - step_x, 0)), int(min(place[k, 1] + step_x, width - 1))
+        top, bottom = int(max(place[k, 0] - step_y, 0)), int(min(place[k, 0] + step_y, height - 1))
+        top += (first - top) % row_step
+        for y in range(top, bottom + 1, row_step):
+            from_y = c8 * turn_y[0, y] + c9 * turn_y[1, y]
+            for t in range(left // _LANES, right // _LANES + 1):
+                f, p, best, owner = features[y, t], position[t], distance[y, t], nearest[y, t]
+                for i in range(_LANES):
+                    # w(p) / 2 times |phi(p) - c|^2, less what does not depend on c.
+                    inner = c0 * f[0, i] + c1 * f[1, i] + c2 * f[2, i] + c3 * f[3, i] + c4 * f[4, i] + c5 * f[5, i]
+                    d = half * f[6, i] - (inner + from_y + c6 * p[0, i] + c7 * p[1, i])
+                    before, was = best[i], owner[i]
+                    best[i] = min(d, before)
+                    owner[i] = np.int32(k) if d < before else was
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _update(features, turn_x, turn_y, nearest, first, row_step, totals, centre, place):
+    """Arrays as in _kmeans; totals (K, 14) scratch. Centres become the weighted means of phi over their pixels."""
+    height, width = len(features), turn_x.shape[1]
+    totals[:] = 0
+    for y in range(first, height, row_step):
+        cos_y, sin_y = turn_y[0, y], turn_y[1, y]
+        for x in range(width):
+            t, i = x // _LANES, x % _LANES
+            total = totals[nearest[y, t, i]]
+            for d in range(7):
+                total[d] += features[y, t, d, i]
+            total[7] += turn_x[0, x]
+            total[8] += turn_x[1, x]
+            total[9] += cos_y
+            total[10] += sin_y
+            total[11] += y
+            total[12] += x
+            total[13] += 1
+    for k in range(len(centre)):
+        total = totals[k]
+        if total[13] > 0:
+            # The weighted mean of phi is the sum of w phi over the sum of w.
+            for d in range(6):
+                centre[k, d] = total[d] / total[6]
+            for d in range(4):
+                centre[k, 6 + d] = total[7 + d] / total[6]
+            place[k, 0], place[k, 1] = total[11] / total[13], total[12] / total[13]

@@ -1,0 +1,76 @@
+"""LSC: its feature space, and what clustering in it must give."""
+
+import numpy as np
+import pytest
+
+from spx_cli.color import rgb_to_lab
+from spx_cli.labels import components
+from spx_cli.methods import create
+from spx_cli.methods._features import smooth, with_position
+from spx_cli.methods._fragments import join_fragments
+from spx_cli.methods.lsc import _features
+
+
+def stripes() -> tuple[np.ndarray, np.ndarray]:
+    """A noisy image of three bands that cut across every grid, and its truth."""
+    y, x = np.mgrid[:42, :61]
+    truth = ((x + y) > 35).astype(np.int32) + ((x + y) > 70)
+    colors = np.array([[210, 60, 40], [40, 190, 70], [50, 60, 200]], np.int16)
+    return (colors[truth] + np.random.default_rng(0).integers(-6, 7, (42, 61, 3))).astype(np.uint8), truth
+
+
+def test_three_bands() -> None:
+    image, truth = stripes()
+    labels = create("lsc", smoothing=0).segment(image, 3)
+    assert (labels == truth).mean() > 0.99
+
+
+def test_cosines_and_sines_have_the_norm_of_the_paper() -> None:
+    lab = rgb_to_lab(np.random.default_rng(1).integers(0, 256, (7, 35, 3), dtype=np.uint8))
+    tiles = _features(lab, 20.0, 2.55)
+    flat = tiles.transpose(0, 1, 3, 2).reshape(7, -1, 7)[:, :35]
+    squares = (flat[..., 0:6:2] ** 2 + flat[..., 1:6:2] ** 2).reshape(-1, 3)
+    np.testing.assert_allclose(squares, np.broadcast_to([400.0, 51.0**2, 51.0**2], squares.shape), rtol=1e-5)
+    np.testing.assert_allclose(flat[..., 0], 20 * np.cos(np.pi / 2 * lab[..., 0] / 100), atol=1e-4)
+    np.testing.assert_allclose(flat[..., 3], 51 * np.sin(np.pi / 2 * (lab[..., 1] + 128) / 255), atol=2e-4)
+
+
+def test_weights_are_inner_products_with_the_whole_image() -> None:
+    lab = rgb_to_lab(np.random.default_rng(2).integers(0, 256, (9, 20, 3), dtype=np.uint8))
+    flat = _features(lab, 20.0, 2.55).transpose(0, 1, 3, 2).reshape(9, -1, 7)[:, :20].reshape(-1, 7).astype(np.float64)
+    expected = flat[:, :6] @ flat[:, :6].sum(0)
+    np.testing.assert_allclose(flat[:, 6], expected / expected.mean(), rtol=1e-5)
+
+
+def test_a_larger_ratio_rounds_regions() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    border = [np.count_nonzero(np.diff(create("lsc", ratio=r).segment(image, 20, raw=True))) for r in (0.02, 2.0)]
+    assert border[1] < border[0] / 2
+
+
+def test_fragments_are_joined() -> None:
+    image = np.random.default_rng(4).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    labels = create("lsc").segment(image, 20, raw=True)
+    assert components(labels)[1] == len(np.unique(labels)) == 20
+
+
+def test_join_fragments_keeps_what_is_few_enough() -> None:
+    labels = np.array([[0, 0, 5, 5], [0, 0, 5, 5]])
+    features = np.zeros((2, 4, 1), np.float32)
+    assert np.array_equal(join_fragments(labels, features, 2), [[0, 0, 1, 1]] * 2)
+    assert np.array_equal(join_fragments(labels, features, 7), [[0, 0, 1, 1]] * 2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (4, 6)])
+def test_smoothing_keeps_the_mean_of_a_flat_image_and_spreads_a_point(size: tuple[int, int]) -> None:
+    np.testing.assert_array_equal(smooth(np.full((*size, 3), 7, np.float32), 2), 7)
+    point = np.zeros((5, 5, 2), np.float32)
+    point[2, 2, 1] = 16
+    once = smooth(point, 1)
+    np.testing.assert_array_equal(once[1:4, 1:4, 1], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
+    assert once[..., 0].max() == 0
+
+
+def test_position_is_measured_in_spacings() -> None:
+    features = with_position(np.zeros((20, 30, 3), np.float32), 6)
+    assert features[10, 0, 3] == features[0, 10, 4] == 4.0
