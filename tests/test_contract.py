@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import images
 
 from spx_cli import labels as algebra
 from spx_cli import params
 from spx_cli.errors import ImageError, ParameterError, UnknownName
 from spx_cli.methods import METHODS, create
 from spx_cli.methods.base import Method
+from strategies import images
 
 every_method = pytest.mark.parametrize("name", METHODS)
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import label_maps
 
 from spx_cli import labels as algebra
 from spx_cli.finish import SMALL, finish, split, upstream_rule
+from strategies import label_maps
 
 
 def features_of(labels, channels=3):

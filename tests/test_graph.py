@@ -1,10 +1,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import label_maps
 
 from spx_cli.graph import absorb, merge, region_graph
 from spx_cli.labels import components
+from strategies import label_maps
 
 
 def naive_graph(labels):

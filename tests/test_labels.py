@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from scipy import ndimage
-from strategies import label_maps
 
 from spx_cli import labels as algebra
 from spx_cli.errors import LabelError
 from spx_cli.runs import find_runs, paint
+from strategies import label_maps
 
 
 @given(label_maps())
@@ -35,7 +35,7 @@ def test_components_keep_the_contract(labels):
 def test_painting_runs_gives_the_map_back(labels):
     runs = find_runs(labels)
     y, x = np.unravel_index(
-        [np.flatnonzero(paint(runs, np.arange(runs.count, dtype=np.int32)) == r)[0] for r in range(runs.count)],
+        [np.flatnonzero(paint(runs, np.arange(runs.regions, dtype=np.int32)) == r)[0] for r in range(runs.regions)],
         labels.shape,
     )
     assert np.array_equal(paint(runs, labels[y, x]), labels)

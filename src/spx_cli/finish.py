@@ -34,7 +34,7 @@ def finish(labels: NDArray[Any], features: NDArray[Any], n_segments: int, *, exa
            [0, 1, 2, 2]], dtype=int32)
     """
     runs = find_runs(labels)
-    count, into = runs.count, np.arange(runs.count, dtype=np.int32)
+    count, into = runs.regions, np.arange(runs.regions, dtype=np.int32)
     if count > n_segments or not exact:
         min_size = int(SMALL * labels.size / n_segments)
         into, graph = absorb(region_graph(runs, features), min_size, n_segments if exact else 1)
@@ -72,7 +72,7 @@ def upstream_rule(labels: NDArray[Any], n_segments: int) -> Labels:
 
 @njit(cache=True, nogil=True)
 def _parts(size, n_regions):
-    """size (R,) int64. Returns into how many parts to cut each region, (R,) int64, n_regions in all, none above size."""
+    """size (R,) int64. Returns the parts to cut each region into, (R,) int64, n_regions in all, none above size."""
     count = len(size)
     parts = np.ones(count, np.int64)
     # The least mean part size for which the parts do not exceed n_regions, by bisection; what is missing goes in order.

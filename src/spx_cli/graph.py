@@ -40,8 +40,8 @@ def region_graph(labels: Labels | Runs, features: NDArray[Any]) -> RegionGraph:
     array([2., 5.])
     """
     runs = labels if isinstance(labels, Runs) else find_runs(labels)
-    size, mean = _region_means(runs.first, runs.start, runs.region, runs.count, features)
-    edges, border = _region_edges(runs.first, runs.start, runs.region, runs.count, runs.width)
+    size, mean = _region_means(runs.first, runs.start, runs.region, runs.regions, features)
+    edges, border = _region_edges(runs.first, runs.start, runs.region, runs.regions, runs.width)
     return RegionGraph(size, mean, edges, border)
 
 

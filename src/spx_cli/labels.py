@@ -40,7 +40,7 @@ def components(labels: NDArray[Any]) -> tuple[Labels, int]:
            [2, 0, 1]], dtype=int32)
     """
     runs = find_runs(labels)
-    return paint(runs, np.arange(runs.count, dtype=np.int32)), runs.count
+    return paint(runs, np.arange(runs.regions, dtype=np.int32)), runs.regions
 
 
 def compact(ids: NDArray[Any], *, ignore_label: int | Sequence[int] | None = None, what: str = "label map") -> Labels:

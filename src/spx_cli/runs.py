@@ -19,13 +19,13 @@ class Runs(NamedTuple):
     first : int32 (H + 1,); row y has the runs first[y]:first[y + 1].
     start : int32 (M + 1,), the column where each run begins; a run ends where the next one begins, or with its row.
     region : int32 (M,), 0..R-1 in raster order of the regions' first pixels.
-    count : R. width : W.
+    regions : R. width : W.
     """
 
     first: NDArray[np.int32]
     start: NDArray[np.int32]
     region: NDArray[np.int32]
-    count: int
+    regions: int
     width: int
 
 

@@ -54,7 +54,7 @@ def grow(features: NDArray[Any], n_segments: int, compactness: float) -> Labels:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _grow(pixels, seeds, per_area, per_feature, labels):
-    """pixels (H + 2, W + 2, 1 + C) float32, the lowest key queued, then features; seeds (K, 2); labels (H, W) int32 out.
+    """pixels (H + 2, W + 2, 1 + C) float32: lowest key queued, features; seeds (K, 2); labels (H, W) int32 out.
 
     A queue of buckets replaces the paper's heap: keys in one bucket differ by under 6.3 % and leave it last in, first
     out. A pixel is queued again only for a lower key, for the entry with the lowest key is the one that labels it.

@@ -91,7 +91,7 @@ _OF_MAP: dict[str, Callable[[_Map], float]] = {
     "sse_xy": lambda m: color.mean_scatter(color.positions(m.groups)),
     "icv": lambda m: color.mean_deviation(m.colours),
     "k": lambda m: len(m.groups.sizes),
-    "components": lambda m: find_runs(m.groups.ids).count,
+    "components": lambda m: find_runs(m.groups.ids).regions,
     "size_std": lambda m: shape.size_deviation(m.groups),
     "epe": lambda m: flows.end_point_error(m.groups, m.flow, m.valid),
 }
