@@ -29,6 +29,8 @@ COMMANDS = {
 # Where Typer keeps the root of the errors of its parser depends on its version; its place in this line does not.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
+_INTERRUPTED = 130
+
 
 def _build() -> typer.Typer:
     # Plain help texts: rich alone would take a third of the time that `spx --help` may take.
@@ -78,8 +80,9 @@ def run(args: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:  # which newer Typers return, where older ones raise Abort
         complain("interrupted")
-        return 130
     return code if isinstance(code, int) else 0
 
 

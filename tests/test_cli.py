@@ -1,0 +1,405 @@
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+import spx_cli
+from spx_cli import labels as label_maps
+from spx_cli.cli import COMMANDS, app, run
+from spx_cli.io import read_image, read_labels
+from spx_cli.methods import METHODS
+
+KEYS = {"input", "output", "method", "params", "device", "k_requested", "k", "seconds", "status", "error"}
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def spx(capsys, monkeypatch, tmp_path):
+    """Run spx in a folder of its own; the method standin needs no kernels."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(METHODS, "standin", "standin:StandIn")
+
+    def call(*args, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = run([str(arg) for arg in args])
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+def picture(path, size=(24, 32), seed=0):
+    rng = np.random.default_rng(seed)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for i, name in enumerate(["a.png", "b.jpg", "sub/c.png"]):
+        picture(tmp_path / "photos" / name, seed=i)
+    return "photos"
+
+
+def process(*args, **options):
+    """spx as users start it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    return subprocess.Popen([sys.executable, "-m", "spx_cli", *map(str, args)], env=environment, **options)
+
+
+# --- the whole
+
+
+def commands(group=None, path=()):
+    """Every command, with the words that call it."""
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield pytest.param((*path, name), command, id=" ".join((*path, name)))
+
+
+@pytest.mark.parametrize(("words", "command"), list(commands()))
+def test_every_command_and_option_has_a_help(spx, words, command):
+    result = spx(*words, "--help")
+    assert result.code == 0
+    assert command.help
+    assert f"Usage: spx {' '.join(words)}" in result.out
+    assert all(option.help for option in command.params if option.param_type_name == "option")
+
+
+def test_help_names_every_command(spx):
+    assert spx().out == spx("--help").out
+    assert all(f"\n  {name} " in spx("-h").out for name in COMMANDS)
+
+
+def test_version(spx):
+    assert spx("--version") == (0, f"spx {spx_cli.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["segmnt"], "Did you mean 'segment'?"),
+        (["segment", "--ovrlay", "mean"], "--overlay"),
+        (["methods"], "Missing command"),
+        (["methods", "show"], "NAME"),
+        (["methods", "show", "slik"], "did you mean 'slic'"),
+        (["segment", "a.png", "-k", "0"], "-k"),
+        (["segment", "a.png", "-k", "many"], "-k"),
+        (["segment", "a.png", "-m", "snik"], "did you mean 'snic'"),
+        (["segment", "a.png", "-p", "compactnes=3"], "did you mean 'compactness'"),
+        (["segment", "a.png", "-p", "compactness"], "NAME=VALUE"),
+        (["segment", "a.png", "-p", "compactness=-1"], "compactness must be >"),
+        (["segment", "a.png", "-p", "compactness=soft"], "compactness must be float"),
+        (["segment", "a.png", "--seed", "3"], "slic has no seed"),
+        (["segment", "a.png", "--weights", "w"], "slic has no weights"),
+        (["segment", "a.png", "--device", "cuda"], "slic runs on the CPU only"),
+        (["segment", "a.png", "--device", "gpu"], "'gpu'"),
+        (["segment", "a.png", "--format", "pgn"], "did you mean 'png'"),
+        (["segment", "a.png", "--overlay", "boundary"], "did you mean 'boundaries'"),
+        (["segment", "--from-file", "missing.txt"], "missing.txt: No such file"),
+        (["segment", "a.png", "-o", "-", "--json"], "--json"),
+        (["segment", "a.png", "--range", "0"], "--range"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(spx, args, message):
+    picture("a.png")
+    result = spx(*args)
+    assert result.code == 2
+    assert result.err.startswith("spx: error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+    assert result.out == ""
+    assert [path.name for path in Path().iterdir()] == ["a.png"]
+
+
+def test_a_bug_shows_its_traceback(monkeypatch):
+    monkeypatch.setattr("spx_cli.cli._options.make_method", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(["segment", "a.png"])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("spx seg", ["segment"]),
+        ("spx segment -m sli", ["slic", "slico"]),
+        ("spx segment --overlay si", ["side-by-side"]),
+        ("spx segment --format ti", ["tiff"]),
+        ("spx methods show sni", ["snic"]),
+    ],
+)
+def test_the_shell_completes_names(spx, capsys, monkeypatch, line, expected):
+    monkeypatch.setenv("_SPX_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    with pytest.raises(SystemExit, match="0"):
+        run([])
+    assert capsys.readouterr().out.split() == expected
+
+
+# --- segment
+
+
+def test_segment_one_image(spx):
+    picture("a.png")
+    assert spx("segment", "a.png", "-m", "slic", "-k", 12, "--overlay", "boundaries") == (0, "a.labels.png\n", "")
+    found = read_labels("a.labels.png")
+    label_maps.check(found)
+    assert (found.shape, found.max() + 1) == ((24, 32), 12)
+    assert read_image("a.overlay.png").shape == (24, 32, 3)
+
+
+def test_segment_a_folder(spx, photos):
+    result = spx("segment", photos, "-m", "standin", "-k", 5, "-o", "out")
+    assert result.code == 0
+    assert sorted(result.out.split()) == ["out/a.png", "out/b.png", "out/sub/c.png"]
+    assert result.err.startswith("spx: 3 done in ")
+    assert all(read_labels(path).max() + 1 == 5 for path in result.out.split())
+
+
+def test_json_is_one_object_a_line(spx, photos):
+    Path("photos/bad.png").touch()
+    result = spx("segment", photos, "-m", "slic", "-p", "iterations=2", "-k", 5, "-o", "out", "--json")
+    assert result.code == 1
+    rows = {row["input"]: row for row in map(json.loads, result.out.splitlines())}
+    assert all(row.keys() >= {*KEYS, "version", "repr", "overlay"} for row in rows.values())
+    good, bad = rows["photos/a.png"], rows["photos/bad.png"]
+    assert good["params"]["iterations"] == 2
+    assert "iterations=2" in good["repr"]
+    assert (good["method"], good["device"], good["k_requested"], good["k"]) == ("slic", "cpu", 5, 5)
+    assert (good["status"], good["error"], good["output"]) == ("done", None, "out/a.png")
+    assert good["seconds"] > 0
+    assert (bad["status"], bad["k"], bad["seconds"]) == ("failed", None, None)
+    assert bad["error"] == "photos/bad.png: the file is empty"
+
+
+def test_a_bad_directory(spx):
+    """One truncated JPEG, one empty PNG, one text file called .png, two good images: two results, three named."""
+    for name in ("1.png", "2.jpg", "cut.jpg"):
+        picture(f"photos/{name}")
+    cut = Path("photos/cut.jpg")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    Path("photos/empty.png").touch()
+    Path("photos/text.png").write_text("these are not pixels")
+    result = spx("segment", "photos", "-m", "standin", "-k", 5, "-o", "out")
+    assert result.code == 1
+    assert sorted(result.out.split()) == ["out/1.png", "out/2.png"]
+    summary, *errors = sorted(result.err.splitlines())
+    for name, line in zip(["cut.jpg", "empty.png", "text.png"], errors, strict=True):
+        assert line.startswith(f"spx: error: photos/{name}: ")
+    assert "2 done" in summary
+    assert "3 failed" in summary
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["missing.png"], 1, "missing.png: No such file or directory"),
+        (["photos/empty"], 3, "no images in photos/empty"),
+        (["photos/*.webp"], 3, "no images in photos/*.webp"),
+        ([], 3, "no inputs"),
+        (["photos/a.png", "-k", "769"], 2, "between 1 and the number of pixels, 768"),
+        (["photos/a.png", "--max-pixels", "700"], 1, "--max-pixels"),
+        (["photos/nan.tif"], 1, "photos/nan.tif: "),
+        (["photos/a.png", "photos/missing.png", "-o", "out"], 1, "photos/missing.png: No such file"),
+        (["photos", "--fail-fast", "-o", "out"], 1, "photos/nan.tif: "),
+    ],
+)
+def test_bad_input_is_named(spx, photos, args, code, message):
+    import tifffile
+
+    Path("photos/empty").mkdir()
+    tifffile.imwrite("photos/nan.tif", np.full((24, 32), np.nan, np.float32))
+    result = spx("segment", *args, "-q", "-m", "standin")
+    assert (result.code, result.err.count("\n")) == (code, 1)
+    assert message in result.err
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (5, 7)])
+@pytest.mark.parametrize("black", [True, False])
+def test_small_and_constant_images(spx, size, black):
+    Image.fromarray(np.full((*size, 3), 0 if black else 255, np.uint8)).save("a.png")
+    for k in {1, size[0] * size[1]}:
+        assert spx("segment", "a.png", "-m", "slic", "-k", k, "--overwrite").code == 0
+        found = read_labels("a.labels.png")
+        label_maps.check(found)
+        assert found.max() + 1 == k
+
+
+@pytest.mark.parametrize(("failures", "code"), [([], 1), (["--max-failures", 1], 1), (["--max-failures", 2], 0)])
+def test_allowed_failures(spx, photos, failures, code):
+    for name in ("bad.png", "worse.png"):
+        Path(photos, name).touch()
+    assert spx("segment", photos, "-m", "standin", "-o", "out", *failures).code == code
+
+
+def test_overwrite_and_resume(spx, photos):
+    args = ["segment", photos, "-m", "standin", "-o", "out"]
+    assert spx(*args).code == 0
+    refused = spx(*args)
+    assert refused.code == 2
+    assert "and 2 more exist: --overwrite or --resume" in refused.err
+    resumed = spx(*args, "--resume", "--json")
+    assert [json.loads(line)["status"] for line in resumed.out.splitlines()] == ["skipped"] * 3
+    assert spx(*args, "--overwrite").code == 0
+
+
+def test_dry_run(spx, photos):
+    result = spx("segment", photos, "-m", "standin", "-o", "out", "--dry-run")
+    assert result.code == 0
+    assert "planned\tphotos/sub/c.png\tout/sub/c.png\n" in result.out
+    assert not Path("out").exists()
+
+
+def test_standard_input_and_output(spx):
+    picture("a.png")
+    with Path("a.png").open("rb") as image, Path("labels.png").open("wb") as out:
+        assert process("segment", "-", "-k", 7, "-o", "-", stdin=image, stdout=out).wait() == 0
+    assert read_labels("labels.png").max() + 1 == 7
+
+
+def test_one_image_from_standard_input(spx):
+    picture("a.png")
+    result = spx("segment", "-", "-m", "standin", stdin=Path("a.png").read_bytes())
+    assert (result.code, result.out) == (0, "stdin.labels.png\n")
+    failed = spx("segment", "-", "-m", "standin", "--overwrite", stdin=b"")
+    assert (failed.code, failed.err) == (1, "spx: error: -: the file is empty\n")
+
+
+@pytest.mark.parametrize(("flags", "end"), [([], b"\n"), (["-0"], b"\0")])
+def test_lists_of_inputs(spx, photos, flags, end):
+    names = end.join([b"photos/a.png", b"photos/sub/c.png"]) + end
+    result = spx("segment", "--from-file", "-", *flags, "-m", "standin", "-o", "out", "-q", stdin=names)
+    assert (result.code, sorted(result.out.split())) == (0, ["out/a.png", "out/sub/c.png"])
+
+
+def test_seed_weights_and_parameters_reach_the_method(spx):
+    picture("a.png")
+    args = ["segment", "a.png", "-m", "standin", "--overwrite", "--json"]
+    row = json.loads(spx(*args, "--seed", 7, "--weights", "w.bin").out)
+    assert row["params"] == {"seed": 7, "weights": "w.bin"}
+
+
+def test_verbose_tells_of_each_image(spx):
+    picture("a.png")
+    assert "a.png: 200 superpixels in " in spx("segment", "a.png", "-m", "standin", "-v").err
+
+
+def test_the_reader_may_leave(spx):
+    for i in range(40):
+        picture(f"photos/{i:02}.png")
+    command = ["segment", "photos", "-k", 5, "-o", "out", "--json"]
+    with process(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        assert json.loads(reader.stdout.readline())["status"] == "done"
+        reader.stdout.close()
+        assert reader.stderr.read() == b""
+    assert reader.returncode == 1
+
+
+def test_interrupted(spx):
+    for i in range(100):
+        picture(f"photos/{i:03}.png", size=(200, 200))
+    with process("segment", "photos", "-o", "out", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        reader.stdout.readline()
+        reader.send_signal(signal.SIGINT)
+        assert reader.communicate()[1] == b"spx: error: interrupted\n"
+    assert reader.returncode == 130
+    assert not list(Path("out").rglob("*.part"))
+
+
+def test_a_terminal_gets_a_bar_and_a_table(spx, photos):
+    terminal, end = pty.openpty()
+    run = process("segment", photos, "-k", 5, "-o", "out", stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:  # how Linux says that the other side has gone
+            break
+    os.close(terminal)
+    assert run.wait() == 0
+    assert b"images/s" in shown
+    assert b"done" in shown
+    assert b"out/a.png" not in shown
+
+
+def test_help_is_quick(spx):
+    """Generous: the promise of 0.3 s is for an idle machine."""
+    took = []
+    for _ in range(5):
+        started = time.perf_counter()
+        process("--help", stdout=subprocess.DEVNULL).wait()
+        took.append(time.perf_counter() - started)
+    assert min(took) < 1.0
+
+
+# --- render and methods
+
+
+def test_render(spx):
+    picture("a.png")
+    spx("segment", "a.png", "-m", "standin", "-k", 4)
+    assert spx("render", "a.labels.png", "a.png") == (0, "a.overlay.png\n", "")
+    assert spx("render", "a.labels.png", "a.png", "-o", "b.png", "--mode", "mean", "--color", "red").code == 0
+    assert read_image("b.png").shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["a.labels.png", "small.png"], 1, "24 x 32, expected 2 x 2"),
+        (["a.labels.png", "missing.png"], 1, "missing.png: No such file"),
+        (["small.png", "a.png"], 1, "small.png: "),
+        (["a.labels.png", "a.png", "--mode", "means"], 2, "did you mean 'mean'"),
+        (["a.labels.png", "a.png", "--color", "blu"], 2, "blu"),
+        (["a.labels.png", "a.png", "-o", "a.png"], 2, "a.png exists; --overwrite"),
+        (["a.labels.png", "a.png", "-o", "x.pdf"], 2, ".pdf"),
+    ],
+)
+def test_render_refuses(spx, args, code, message):
+    picture("a.png")
+    picture("small.png", size=(2, 2))
+    spx("segment", "a.png", "-m", "standin", "-k", 4)
+    result = spx("render", *args)
+    assert (result.code, result.err.count("\n")) == (code, 1)
+    assert message in result.err
+
+
+def test_methods_list(spx):
+    rows = [json.loads(line) for line in spx("methods", "list", "--json").out.splitlines()]
+    assert [row["name"] for row in rows] == list(METHODS)
+    assert all(set(row) == {"name", "kind", "paper", "summary"} and all(row.values()) for row in rows)
+    plain = spx("methods", "list").out.splitlines()
+    assert [line.split("\t")[0] for line in plain] == ["name", *METHODS]
+
+
+def test_methods_show(spx):
+    row = json.loads(spx("methods", "show", "slic", "--json").out)
+    assert row.keys() >= {"name", "kind", "paper", "summary", "doc", "parameters"}
+    parameter = next(p for p in row["parameters"] if p["name"] == "compactness")
+    assert parameter["type"] == "float"
+    assert parameter["bounds"].startswith(">")
+    assert parameter["help"]
+    plain = spx("methods", "show", "slic").out
+    assert row["paper"] in plain
+    assert f"compactness\tfloat\t{parameter['default']}\t" in plain
