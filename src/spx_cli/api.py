@@ -72,12 +72,13 @@ def evaluate(
     ParameterError for settings that make no sense. Images that cannot be scored are in the result's `failures`.
     """
     from spx_cli import evaluation
+    from spx_cli.sources import make_sources
 
     chosen = [methods] if isinstance(methods, str | Method) else methods
     counts = [n_segments] if isinstance(n_segments, int) else n_segments
     return evaluation.evaluate(
         evaluation.open_data(layout, data, split),
-        evaluation.make_sources(chosen, counts, labels),
+        make_sources(chosen, counts, labels),
         protocol=protocol,
         metrics=metrics,
         annotations=annotations,

@@ -1,32 +1,27 @@
 """Scores of superpixels on a data set: one pass over the images, each decoded once, one row for each annotation.
 
-Label maps come from methods, which segment on the fly, or from folders that any tool has filled. Rows go to a `Ledger`
-as they come, so memory does not grow with the number of images and an interrupted run can go on.
+Rows go to a `Ledger` as they come, so memory does not grow with the number of images and an interrupted run can go on.
 """
 
 import hashlib
 import json
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from spx_cli import metrics as measures
 from spx_cli._version import __version__
 from spx_cli.datasets import DATASETS, Dataset, Entry, Sample, open_dataset
-from spx_cli.datasets.folder import LABELS_MARK, MAPS
-from spx_cli.errors import DataError, ParameterError, SpxError
-from spx_cli.io import read_labels
+from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.ledger import Ledger
-from spx_cli.methods import create
-from spx_cli.methods.base import Method
 from spx_cli.metrics import METRICS, Policy
 from spx_cli.pool import spread
 from spx_cli.registry import lookup, unknown
-from spx_cli.types import Image, Labels
+from spx_cli.sources import LabelFolder, Segmenter, Source, read_map
+from spx_cli.types import Labels
 
 SCHEMA = 1
 POLICIES: tuple[Policy, ...] = ("each", "mean", "best", "worst")
@@ -34,58 +29,6 @@ POLICIES: tuple[Policy, ...] = ("each", "mean", "best", "worst")
 ALWAYS = ("components",)
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Segmenter:
-    """Label maps that a method makes on the fly, one for each count."""
-
-    name: str
-    method: Method
-    counts: tuple[int, ...]
-    native_count: bool = False
-
-    def __str__(self) -> str:
-        return repr(self.method) + (", native count" if self.native_count else "")
-
-
-class LabelFolder:
-    """Label maps that lie in a folder, named as their images; folders below it that are numbers are counts asked for.
-
-    The folder's name stands for the method. Maps that lie in the folder itself have None for the count asked for.
-    """
-
-    def __init__(self, root: str | Path) -> None:
-        """List the maps below `root`; raises DataError where there are none."""
-        self.root = Path(root)
-        self.name = self.root.resolve().name
-        if not self.root.is_dir():
-            raise DataError(f"no such folder: {root}; --labels takes a folder of label maps named as the images")
-        self._maps: dict[int | None, dict[str, tuple[Path, ...]]] = {}
-        for path in sorted(self.root.rglob("*")):
-            parts = path.relative_to(self.root).parts
-            if path.suffix.lower() not in MAPS or any(part.startswith(".") for part in parts) or not path.is_file():
-                continue
-            number = re.fullmatch(r"(?:k|n)?[-_=]?(\d+)", parts[0]) if len(parts) > 1 else None
-            files = self._maps.setdefault(int(number[1]) if number else None, {})
-            name = Path(*parts[1:] if number else parts).with_suffix("").as_posix().removesuffix(LABELS_MARK)
-            # The last part of the name finds maps whose folders differ from the data set's.
-            for key in {name, name.rpartition("/")[2]}:
-                files[key] = (*files.get(key, ()), path)
-        if not self._maps:
-            raise DataError(f"no label maps in {root}: looked for files ending in {', '.join(sorted(MAPS))}")
-        self.counts = tuple(sorted(self._maps, key=lambda count: -1 if count is None else count))
-
-    def __str__(self) -> str:
-        return str(self.root)
-
-    def files(self, name: str, count: int | None) -> tuple[Path, ...]:
-        """Return the maps of an image: one if all is well."""
-        files = self._maps[count]
-        return files.get(name) or files.get(name.rpartition("/")[2], ())
-
-
-Source = Segmenter | LabelFolder
 
 
 class Failure(NamedTuple):
@@ -112,86 +55,6 @@ class Task(NamedTuple):
         except OSError:
             return ""
         return total.hexdigest()
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """Scores one image; picklable and small, so that it can go to a worker with every task."""
-
-    dataset: Dataset
-    segmenters: Mapping[str, Segmenter]
-    protocol: str
-    metrics: tuple[str, ...]
-    annotations: Policy
-    ignore_label: int | None
-    tolerance: int | None
-
-    def __call__(self, task: Task) -> dict[str, Any]:
-        """Return the record of an image: a digest of its files, its rows, and what failed."""
-        rows: list[Row] = []
-        failures: list[Failure] = []
-        record = {"digest": task.digest(), "rows": rows, "failures": failures}
-        name = task.entry.id
-        try:
-            sample = self.dataset.load(task.entry)
-        except (SpxError, OSError) as error:
-            failures.append(Failure(name, None, None, str(error)))
-            return record
-        numbered = list(enumerate(sample.truths))
-        for index, truth in numbered[:]:
-            if self.ignore_label is not None and (truth == self.ignore_label).all():
-                failures.append(Failure(name, None, None, f"annotation {index} of {name} has no labelled pixel"))
-                numbered.remove((index, truth))
-        if sample.truths and not numbered:
-            return record
-        for method, count, files in task.maps:
-            try:
-                labels = _labels(self.segmenters.get(method), task.entry, sample.image, count, files)
-                scored = self._score(sample, labels, [truth for _, truth in numbered])
-            except (SpxError, OSError) as error:
-                failures.append(Failure(name, method, count, str(error)))
-                continue
-            indices = (
-                [self.annotations] * len(scored) if self.annotations != "each" else [i for i, _ in numbered] or [0]
-            )
-            for annotation, values in zip(indices, scored, strict=True):
-                k = values.pop("k")
-                rows.append(
-                    {"method": method, "k_requested": count, "k": k, "image": name, "annotation": annotation, **values}
-                )
-                failures += (
-                    Failure(name, method, count, f"{metric} of {name} (annotation {annotation}) is {value}")
-                    for metric, value in values.items()
-                    if not math.isfinite(value)
-                )
-        return record
-
-    def _score(self, sample: Sample, labels: Labels, truths: Sequence[Any]) -> list[dict[str, float]]:
-        scores = measures.score(
-            labels,
-            truths,
-            sample.image,
-            protocol=self.protocol,
-            metrics=["k", *(name for name in self.metrics if name != "k")],
-            ignore_label=self.ignore_label,
-            tolerance=self.tolerance,
-            flow=sample.flow,
-            valid=sample.valid,
-        )
-        return measures.combine(scores, self.annotations)
-
-
-def _labels(
-    segmenter: Segmenter | None, entry: Entry, image: Image, count: int | None, files: Sequence[Path]
-) -> Labels:
-    """Return the label map that the segmenter makes, or that the files hold where there is none."""
-    if segmenter is not None:
-        return segmenter.method.segment(image, count or 0, native_count=segmenter.native_count)
-    if not files:
-        raise DataError(f"no label map for {entry.id}")
-    if len(files) > 1:
-        raise DataError(f"{len(files)} label maps for {entry.id}: {', '.join(map(str, files))}; leave one of them")
-    return read_labels(files[0], size=image.shape[:2])
 
 
 @dataclass
@@ -222,9 +85,10 @@ class Document:
         """Return an image by its id and the label map that was scored, both read or made anew."""
         entry = next(entry for entry in self.dataset.entries if entry.id == image)
         source = next(source for source in self.sources if source.name == method)
-        files = source.files(image, count) if isinstance(source, LabelFolder) else ()
         sample = self.dataset.load(entry)
-        return sample, _labels(source if isinstance(source, Segmenter) else None, entry, sample.image, count, files)
+        if isinstance(source, Segmenter) and count is not None:
+            return sample, source.label_map(sample.image, count)
+        return sample, read_map(entry, sample.image, source.files(entry, count))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -248,23 +112,6 @@ def open_data(layout: str, root: str | Path, split: str | None = None) -> Datase
             return dataset
         raise DataError(f"{root} holds no label maps in layout {layout}, but looks like --layout {other}")
     return dataset
-
-
-def make_sources(
-    methods: Iterable[str | Method],
-    counts: Iterable[int],
-    labels: Iterable[str | Path] = (),
-    *,
-    native_count: bool = False,
-) -> list[Source]:
-    """Return the sources of label maps: each method at all counts, and the folders of maps made elsewhere."""
-    wanted = tuple(dict.fromkeys(counts))
-    for count in wanted:
-        if count < 1:
-            raise ParameterError(f"the number of superpixels must be at least 1, not {count}")
-    made = [create(method) if isinstance(method, str) else method for method in methods]
-    segmenters: list[Source] = [Segmenter(method.name, method, wanted, native_count) for method in made]
-    return segmenters + [LabelFolder(folder) for folder in labels]
 
 
 @dataclass(frozen=True)
@@ -380,16 +227,70 @@ class Scoring:
         return Document(settings, summary, interpolated, failures, pairs, self.dataset, self.sources, records)
 
     def _results(self, tasks: Iterator[Task], jobs: int) -> Iterator[tuple[Task, dict[str, Any] | None]]:
-        scorer = Scorer(
-            dataset=self.dataset.reader(),
-            segmenters={source.name: source for source in self.sources if isinstance(source, Segmenter)},
+        if jobs <= 1:
+            return ((task, self.score(task)) for task in tasks)
+        # Lists of files stay here; what a task needs of them goes with it.
+        segmenters = tuple(source for source in self.sources if isinstance(source, Segmenter))
+        lean = replace(self, dataset=self.dataset.reader(), sources=segmenters)
+        return spread(lean.score, tasks, jobs=jobs)
+
+    def score(self, task: Task) -> dict[str, Any]:
+        """Return the record of an image: a digest of its files, its rows, and what failed."""
+        rows: list[Row] = []
+        failures: list[Failure] = []
+        record = {"digest": task.digest(), "rows": rows, "failures": failures}
+        name = task.entry.id
+        try:
+            sample = self.dataset.load(task.entry)
+        except (SpxError, OSError) as error:
+            failures.append(Failure(name, None, None, str(error)))
+            return record
+        blank = {i for i, truth in enumerate(sample.truths) if (truth == self.ignore_label).all()}
+        failures += (
+            Failure(name, None, None, f"annotation {i} of {name} has no labelled pixel") for i in sorted(blank)
+        )
+        if sample.truths and len(blank) == len(sample.truths):
+            return record
+        indices = [i for i in range(len(sample.truths)) if i not in blank]
+        for method, count, files in task.maps:
+            try:
+                labels = self._label_map(task.entry, sample, method, count, files)
+                scored = self._scores(sample, labels, indices)
+            except (DeviceError, MissingExtra, WeightsError):
+                raise  # no image would fare better
+            except (SpxError, OSError) as error:
+                failures.append(Failure(name, method, count, str(error)))
+                continue
+            which = indices or [0] if self.annotations == "each" else [self.annotations]
+            for annotation, values in zip(which, scored, strict=True):
+                head = {"method": method, "k_requested": count, "k": int(values.pop("k"))}
+                rows.append({**head, "image": name, "annotation": annotation, **values})
+                failures += (
+                    Failure(name, method, count, f"{metric} of {name} (annotation {annotation}) is {value}")
+                    for metric, value in values.items()
+                    if not math.isfinite(value)
+                )
+        return record
+
+    def _label_map(self, entry: Entry, sample: Sample, method: str, count: int | None, files: Sequence[Path]) -> Labels:
+        for source in self.sources:
+            if isinstance(source, Segmenter) and source.name == method and count is not None:
+                return source.label_map(sample.image, count)
+        return read_map(entry, sample.image, files)
+
+    def _scores(self, sample: Sample, labels: Labels, indices: Sequence[int]) -> list[dict[str, float]]:
+        scores = measures.score(
+            labels,
+            [sample.truths[i] for i in indices],
+            sample.image,
             protocol=self.protocol,
-            metrics=self.metrics,
-            annotations=self.annotations,
+            metrics=["k", *self.metrics],
             ignore_label=self.ignore_label,
             tolerance=self.tolerance,
+            flow=sample.flow,
+            valid=sample.valid,
         )
-        return spread(scorer, tasks, jobs=jobs) if jobs > 1 else ((task, scorer(task)) for task in tasks)
+        return measures.combine(scores, self.annotations)
 
 
 def evaluate(
@@ -454,10 +355,7 @@ def _choose(
 
 
 def _task(entry: Entry, sources: Sequence[Source]) -> Task:
-    maps: list[tuple[str, int | None, tuple[Path, ...]]] = []
-    for source in sources:
-        for count in source.counts:
-            maps.append((source.name, count, source.files(entry.id, count) if isinstance(source, LabelFolder) else ()))
+    maps = [(source.name, count, source.files(entry, count)) for source in sources for count in source.counts]
     return Task(entry, tuple(maps))
 
 

@@ -146,6 +146,7 @@ def evaluate(
     from spx_cli import evaluation, gates
     from spx_cli.errors import ParameterError
     from spx_cli.pool import cores
+    from spx_cli.sources import make_sources
 
     log_to_stderr(verbose)
     outputs = {"json": as_json, "csv": as_csv, "markdown": as_markdown, "junit": as_junit, "html": as_html}
@@ -159,7 +160,7 @@ def evaluate(
     if param and len(names) != 1:
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
     methods = [_options.make_method(name, param, device=device, seed=seed, weights=weights) for name in names]
-    sources = evaluation.make_sources(methods, segments or [200], labels or [], native_count=native_count)
+    sources = make_sources(methods, segments or [200], labels or [], native_count=native_count)
     dataset = evaluation.open_data(layout, data, split)
     scoring = evaluation.Scoring.of(
         dataset,

@@ -84,14 +84,13 @@ def _legend(document: Document) -> str:
 
 def _charts(document: Document) -> str:
     figures = []
-    for metric in document.metrics:
+    for metric in (name for name in document.metrics if METRICS[name].sign):
         curves = []
         for name in document.header["methods"]:
             rows = [row for row in document.summary if row["method"] == name]
             curves.append(Curve(name, sorted((row["k"], row[metric]) for row in rows)))
         if drawn := chart(metric, curves):
-            better = {1: "higher is better", -1: "lower is better", 0: ""}[METRICS[metric].sign]
-            caption = f"<b>{escape(metric)}</b> {escape(METRICS[metric].summary)}{better and '; ' + better}"
+            caption = f"<b>{escape(metric)}</b> {escape(METRICS[metric].summary)}; {METRICS[metric].better} is better"
             figures.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
     return f'<div class="charts">{"".join(figures)}</div>'
 
@@ -176,7 +175,7 @@ def _data_uri(image: Image) -> str:
     picture = Pillow.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
     data = BytesIO()
-    picture.save(data, "JPEG", quality=88)
+    picture.save(data, "JPEG", quality=82)
     return "data:image/jpeg;base64," + b64encode(data.getvalue()).decode()
 
 
@@ -204,14 +203,14 @@ th { color: var(--soft); font-weight: 500; font-size: 13px; } th:first-child, td
 tbody tr:last-child td { border-bottom: 0; }
 ul { margin: 0; padding-left: 20px; } ul.gates, ul.legend { list-style: none; padding: 0; }
 .gates li::before { display: inline-block; width: 22px; font-weight: 700; }
-.gates .passed::before { content: "\2713"; color: var(--good); } .gates .failed { color: var(--bad); }
-.gates .failed::before { content: "\2717"; }
+.gates .passed::before { content: "✓"; color: var(--good); } .gates .failed { color: var(--bad); }
+.gates .failed::before { content: "✗"; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-bottom: 12px; }
 .legend svg { width: 10px; height: 10px; margin-right: 6px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 18px 22px; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 14px; }
+.pictures { display: flex; flex-wrap: wrap; gap: 14px; } .pictures figure { max-width: 100%; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: 13px; } figcaption b { color: var(--ink); }
-img { width: 100%; display: block; border-radius: 6px; margin-bottom: 4px; }
+img { height: 246px; max-width: 100%; object-fit: contain; display: block; border-radius: 6px; margin-bottom: 4px; }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--soft); }
 svg .tick { fill: var(--soft); font: 11px system-ui, sans-serif; }
 polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
