@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli.augment import compact, draw, generator, index, look
+from spx_cli.augment import draw, generator, index, look
 from spx_cli.recipe import Recipe
 from strategies import images
 
@@ -89,11 +89,3 @@ def test_each_epoch_shows_each_sample_once_in_an_order_of_its_own(count):
 def test_numbers_of_a_position_depend_on_seed_and_position_only():
     assert generator(1, 2).random() == generator(1, 2).random()
     assert len({generator(s, p, t).random() for s in range(3) for p in range(3) for t in range(2)}) == 18
-
-
-def test_compact_keeps_partition_and_marks():
-    truth = np.array([[7, 300000, -1], [-5, 7, 0]])
-    result = compact(truth)
-    assert result.dtype == np.int16
-    np.testing.assert_array_equal(result, [[1, 2, -1], [-1, 1, 0]])
-    assert compact(np.full((2, 2), -1)).max() == -1

@@ -115,11 +115,3 @@ def _look(image, truth, table, scale_y, scale_x, top, left, flip_y, flip_x, seen
                         table[old] = following
                         following += 1
                     ids[i, j] = table[old]
-
-
-def compact(truth: NDArray[Any]) -> NDArray[Any]:
-    """Return an annotation with ids 0..G-1 in their order of size, -1 where it was negative; int16 where that fits."""
-    ids, inverse = np.unique(truth, return_inverse=True)
-    missing = int(np.searchsorted(ids, 0))
-    kind = np.int16 if len(ids) <= np.iinfo(np.int16).max else np.int32
-    return np.maximum(inverse.reshape(truth.shape) - missing, -1).astype(kind)

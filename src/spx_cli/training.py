@@ -8,9 +8,7 @@ validation images) and last.safetensors.
 """
 
 import copy
-import hashlib
 import json
-import logging
 import math
 import os
 import pickle
@@ -24,43 +22,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from spx_cli import augment, weights
+from spx_cli import weights
 from spx_cli._version import __version__
-from spx_cli.datasets import Sample, open_dataset
+from spx_cli.datasets import Sample
 from spx_cli.device import pick
-from spx_cli.errors import DataError, MissingExtra, ParameterError, TrainingError, UnknownName, WeightsError
+from spx_cli.errors import MissingExtra, ParameterError, TrainingError, WeightsError
 from spx_cli.io import atomic
+from spx_cli.methods._torch import TorchMethod
 from spx_cli.metrics import score
 from spx_cli.recipe import Recipe
-from spx_cli.types import Image
-
-if TYPE_CHECKING:
-    from spx_cli.methods._torch import TorchMethod
-
-_log = logging.getLogger(__name__)
+from spx_cli.samples import Batch, Pairs, Samples, make_batch
 
 CHECKPOINT, LOG, BEST, LAST = "checkpoint.pt", "log.jsonl", "best.safetensors", "last.safetensors"
-# Batches made ahead of the step that needs them.
-AHEAD = 2
-# Decoded samples are kept up to this many bytes, later ones are read again each time.
-MEMORY = 8 << 30
 # What a resumed run may change, because no weight depends on it.
 FREE = ("validate_every", "validate_counts", "validate_images", "log_every", "checkpoint_minutes")
-
-
-class Samples(Protocol):
-    """What a data set is to training."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 class Record(NamedTuple):
@@ -75,149 +57,11 @@ class Record(NamedTuple):
     asa: float
 
 
-class Splits(NamedTuple):
-    """Samples to train on, samples to validate on, and what they are, in words."""
-
-    train: Samples
-    val: Samples
-    about: str
-
-
-class Chosen:
-    """Samples of one or more data sets in a row."""
-
-    def __init__(self, places: Sequence[tuple[Samples, int]]) -> None:
-        self.places = tuple(places)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Sample:
-        samples, i = self.places[index]
-        return samples[i]
-
-
-def open_samples(layout: str, root: Path, split: str | None = None, val_split: str | None = None) -> Splits:
-    """Return what to train and to validate on, from a data set as `datasets.open_dataset` reads it.
-
-    split : one or more splits with '+' between; without it the split train, or where there is none all samples.
-    val_split : likewise, or none; without it the split val, or where there is none every tenth sample, which is then
-        taken out of the training. Nothing is validated where val itself is trained on.
-
-    Raises DataError for a folder without such data, UnknownName for a split or layout that does not exist.
-    """
-    trained = split or "train"
-    train = _places(layout, root, split) if split else _try(layout, root, "train")
-    if not train:
-        trained, train = "all", _places(layout, root, None)
-    if val_split == "none" or (val_split is None and "val" in trained.split("+")):
-        validated, val = "nothing", []
-    elif val_split is not None:
-        validated, val = val_split, _places(layout, root, val_split)
-    else:
-        validated, val = "val", _try(layout, root, "val") if trained != "all" else []
-        if not val:
-            validated, val, train = "every tenth", train[9::10], [p for i, p in enumerate(train) if i % 10 != 9]
-    return Splits(Chosen(train), Chosen(val), f"{layout} {trained}, validated on {validated}")
-
-
-def _places(layout: str, root: Path, splits: str | None) -> list[tuple[Samples, int]]:
-    names: list[str | None] = [None] if splits is None else [*splits.split("+")]
-    opened = [open_dataset(layout, root, name) for name in names]
-    return [(samples, i) for samples in opened for i in range(len(samples))]
-
-
-def _try(layout: str, root: Path, split: str) -> list[tuple[Samples, int]]:
-    try:
-        return _places(layout, root, split)
-    except (DataError, UnknownName):
-        return []
-
-
 class World(NamedTuple):
     """The place of this process among those that train together."""
 
     rank: int
     size: int
-
-
-class Pair(NamedTuple):
-    """An image with one of its annotations, numbered by `augment.compact`; None where it has none."""
-
-    id: str
-    image: Image
-    truth: NDArray[Any] | None
-
-
-class Pairs:
-    """Every (image, annotation) pair of a data set: an image with five annotations is five samples."""
-
-    def __init__(self, samples: Samples) -> None:
-        """Read all samples once; raises DataError where there is none."""
-        self._samples = samples
-        self._kept: dict[int, list[Pair]] = {}
-        self._places: list[tuple[int, int]] = []
-        used = 0
-        for i in range(len(samples)):
-            pairs = _pairs(samples[i])
-            self._places += [(i, j) for j in range(len(pairs))]
-            used += pairs[0].image.nbytes + sum(p.truth.nbytes for p in pairs if p.truth is not None)
-            if used <= MEMORY:
-                self._kept[i] = pairs
-        if not self._places:
-            raise DataError("no samples to train on: the data set is empty")
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Pair:
-        sample, annotation = self._places[index]
-        return (self._kept.get(sample) or _pairs(self._samples[sample]))[annotation]
-
-    @property
-    def digest(self) -> str:
-        """A short hash of the order of images and annotations, which a resumed run must find again."""
-        names = "\n".join(f"{self[i].id} {self._places[i][1]}" for i in range(len(self)))
-        return hashlib.sha256(names.encode()).hexdigest()[:16]
-
-
-def _pairs(sample: Sample) -> list[Pair]:
-    if not sample.truths:
-        return [Pair(sample.id, sample.image, None)]
-    ignored = sample.ignore_label
-    truths = [t if ignored is None else np.where(t == ignored, -1, t) for t in sample.truths]
-    return [Pair(f"{sample.id}:{i}", sample.image, augment.compact(t)) for i, t in enumerate(truths)]
-
-
-class Batch(NamedTuple):
-    """images uint8 (B, 3, H, W), channels last; truth int64 (B, H, W), -1 where unknown, or None."""
-
-    ids: list[str]
-    images: Tensor
-    truth: Tensor | None
-
-
-def make_batch(pairs: Pairs, recipe: Recipe, step: int, world: World) -> Batch:
-    """Return what one process sees at a step; the processes together see what one with their joint batch would."""
-    ids, images, truths = [], [], []
-    first = (step * world.size + world.rank) * recipe.batch_size
-    for position in range(first, first + recipe.batch_size):
-        pair = pairs[augment.index(recipe.seed, position, len(pairs))]
-        size = pair.image.shape[:2]
-        view = augment.draw(augment.generator(recipe.seed, position), (size[0], size[1]), recipe)
-        image, truth = augment.look(pair.image, pair.truth, view)
-        ids.append(pair.id)
-        images.append(image)
-        truths.append(truth)
-    if len({image.shape for image in images}) > 1:
-        raise ParameterError(f"images of different sizes in one batch ({', '.join(ids)}): set crop, or batch_size=1")
-    if len({truth is None for truth in truths}) > 1:
-        raise DataError(f"images with and without annotation in one batch: {', '.join(ids)}")
-    return Batch(
-        ids,
-        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-        None if truths[0] is None else torch.from_numpy(np.stack([t for t in truths if t is not None])),
-    )
 
 
 def rate(recipe: Recipe, step: int) -> float:
@@ -257,7 +101,7 @@ class State:
     """
 
     def __init__(
-        self, method: "TorchMethod", recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None
+        self, method: TorchMethod, recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None
     ) -> None:
         """Make the network with the recipe's seed, or with the weights to start from."""
         torch.manual_seed(recipe.seed)
@@ -322,7 +166,7 @@ class State:
 
 
 def train(
-    method: "TorchMethod",
+    method: TorchMethod,
     train_samples: Samples,
     val_samples: Samples,
     recipe: Recipe,
@@ -349,7 +193,11 @@ def train(
     """
     if (out / CHECKPOINT).exists() and not resume:
         raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
-    with _join(method.device) as (world, device), _board(out, tensorboard) as board, _stop_signals() as stop:
+    with (
+        _join(method.device) as (world, device),
+        _stop_signals() as stop,
+        _board(out, tensorboard and world.rank == 0) as board,
+    ):
         pairs = Pairs(train_samples)
         about = {
             "method": method.name,
@@ -358,7 +206,7 @@ def train(
             "recipe": asdict(recipe),
             "data": data,
             "pairs": len(pairs),
-            "order": pairs.digest,
+            "order": pairs.order,
         }
         state = State(method, recipe, device, start)
         if resume and (out / CHECKPOINT).exists():
@@ -376,12 +224,15 @@ def train(
             _append(out / LOG, {"start": state.step, "spx": __version__, "processes": world.size, **about})
         losses: list[float] = []
         started = saved = time.monotonic()
-        with ThreadPoolExecutor(1) as pool:
+        # One thread keeps up with two cores; a GPU eats faster.
+        workers = 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers) as pool:
             queue: deque[Future[Batch]] = deque()
             stopped = False
             while state.step < recipe.steps and not stopped:
-                while len(queue) <= AHEAD:
-                    queue.append(pool.submit(make_batch, pairs, recipe, state.step + len(queue), world))
+                while len(queue) <= 2 * workers:
+                    first = ((state.step + len(queue)) * world.size + world.rank) * recipe.batch_size
+                    queue.append(pool.submit(make_batch, pairs, recipe, first))
                 loss, norm, stopped = _step(method, recipe, state, queue.popleft().result(), world, device, stop)
                 losses.append(loss)
                 last = state.step == recipe.steps
@@ -417,7 +268,7 @@ def train(
 
 
 def _step(
-    method: "TorchMethod",
+    method: TorchMethod,
     recipe: Recipe,
     state: State,
     batch: Batch,
@@ -426,8 +277,8 @@ def _step(
     stop: threading.Event,
 ) -> tuple[float, float, bool]:
     """Take one step; return the loss, the norm of the gradient, and whether to stop, all three for all processes."""
-    images = batch.images.to(device)
-    truth = None if batch.truth is None else batch.truth.to(device)
+    images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
+    truth = None if batch.truth is None else torch.from_numpy(batch.truth).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp == "bf16"):
         loss = method.loss(state.network, images, truth)
     state.optimizer.zero_grad()
@@ -466,7 +317,7 @@ def _share(network: nn.Module, loss: Tensor, stopped: bool, world: World) -> tup
 
 
 def _validate(
-    method: "TorchMethod",
+    method: TorchMethod,
     recipe: Recipe,
     state: State,
     samples: Sequence[Sample],
@@ -500,11 +351,10 @@ def export(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any], *,
 
 
 def _spread(samples: Samples, limit: int) -> list[Sample]:
-    """Return all samples, or `limit` of them at even distances, so that validation covers the split."""
-    count = len(samples)
-    return (
-        [samples[i * count // limit] for i in range(limit)] if 0 < limit < count else [samples[i] for i in range(count)]
-    )
+    """Return the annotated ones of all samples, or of `limit` of them at even distances."""
+    count = min(limit or len(samples), len(samples))
+    chosen = (samples[i * len(samples) // count] for i in range(count))
+    return [sample for sample in chosen if sample.truths]
 
 
 def _flat(about: Mapping[str, Any]) -> dict[str, Any]:

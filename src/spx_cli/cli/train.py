@@ -101,9 +101,10 @@ def train(
         raise ParameterError("spx train needs --data DIR and --out RUN")
 
     from spx_cli import training
+    from spx_cli.samples import open_samples
 
     log_to_stderr(verbose)
-    samples = training.open_samples(layout, data, split, val_split)
+    samples = open_samples(layout, data, split, val_split)
     records = training.train(
         learner,
         samples.train,

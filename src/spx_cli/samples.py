@@ -1,0 +1,166 @@
+"""What training sees: the splits of a data set, every annotation a sample, and batches of random views of them."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spx_cli import augment, labels
+from spx_cli.augment import Truth
+from spx_cli.datasets import Sample, open_dataset
+from spx_cli.errors import DataError, ParameterError, UnknownName
+from spx_cli.recipe import Recipe
+from spx_cli.types import Image
+
+# Decoded samples are kept up to this many bytes, later ones are read again each time.
+MEMORY = 8 << 30
+
+
+class Samples(Protocol):
+    """What a data set is to training."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class Chosen:
+    """Samples of one or more data sets in a row."""
+
+    def __init__(self, places: Sequence[tuple[Samples, int]]) -> None:
+        self.places = tuple(places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        samples, i = self.places[index]
+        return samples[i]
+
+
+class Splits(NamedTuple):
+    """Samples to train on, samples to validate on, and what they are, in words."""
+
+    train: Samples
+    val: Samples
+    about: str
+
+
+def open_samples(layout: str, root: Path, split: str | None = None, val_split: str | None = None) -> Splits:
+    """Return what to train and to validate on, from a data set as `datasets.open_dataset` reads it.
+
+    split : one or more splits with '+' between; without it the split train, or where there is none all samples.
+    val_split : likewise, or none; without it the split val, or where there is none every tenth sample, which is then
+        taken out of the training. Nothing is validated where val itself is trained on.
+
+    Raises DataError for a folder without such data, UnknownName for a split or layout that does not exist.
+    """
+    trained = split or "train"
+    train = _places(layout, root, split) if split else _try(layout, root, "train")
+    if not train:
+        trained, train = "all", _places(layout, root, None)
+    val: list[tuple[Samples, int]] = []
+    if val_split == "none" or (val_split is None and "val" in trained.split("+")):
+        validated = "nothing"
+    elif val_split is not None:
+        validated, val = val_split, _places(layout, root, val_split)
+    else:
+        validated, val = "val", _try(layout, root, "val") if trained != "all" else []
+        if not val:
+            validated, val, train = "every tenth", train[9::10], [p for i, p in enumerate(train) if i % 10 != 9]
+    return Splits(Chosen(train), Chosen(val), f"{layout} {trained}, validated on {validated}")
+
+
+def _places(layout: str, root: Path, splits: str | None) -> list[tuple[Samples, int]]:
+    names: list[str | None] = [None] if splits is None else [*splits.split("+")]
+    opened = [open_dataset(layout, root, name) for name in names]
+    return [(samples, i) for samples in opened for i in range(len(samples))]
+
+
+def _try(layout: str, root: Path, split: str) -> list[tuple[Samples, int]]:
+    try:
+        return _places(layout, root, split)
+    except (DataError, UnknownName):
+        return []
+
+
+class Pair(NamedTuple):
+    """An image with one of its annotations, ids 0..G-1 and -1 where it says nothing; None where it has none."""
+
+    id: str
+    image: Image
+    truth: NDArray[Any] | None
+
+
+class Pairs:
+    """Every (image, annotation) pair of a data set: an image with five annotations is five samples."""
+
+    def __init__(self, samples: Samples) -> None:
+        """Read all samples once; raises DataError where there is none."""
+        self._samples = samples
+        self._kept: dict[int, list[Pair]] = {}
+        self._places: list[tuple[int, int]] = []
+        names = hashlib.sha256()
+        used = 0
+        for i in range(len(samples)):
+            pairs = _pairs(samples[i])
+            self._places += [(i, j) for j in range(len(pairs))]
+            names.update("\n".join(pair.id for pair in pairs).encode())
+            used += pairs[0].image.nbytes + sum(p.truth.nbytes for p in pairs if p.truth is not None)
+            if used <= MEMORY:
+                self._kept[i] = pairs
+        if not self._places:
+            raise DataError("no samples to train on: the data set is empty")
+        #: A hash of the order of images and annotations, which a resumed run must find again.
+        self.order = names.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Pair:
+        sample, annotation = self._places[index]
+        return (self._kept.get(sample) or _pairs(self._samples[sample]))[annotation]
+
+
+def _pairs(sample: Sample) -> list[Pair]:
+    if not sample.truths:
+        return [Pair(sample.id, sample.image, None)]
+    pairs = []
+    for i, truth in enumerate(sample.truths):
+        name = f"{sample.id}:{i}"
+        ids = labels.compact(truth, ignore_label=sample.ignore_label, what=f"annotation {name}")
+        pairs.append(Pair(name, sample.image, ids.astype(np.int16) if ids.max() < 2**15 else ids))
+    return pairs
+
+
+class Batch(NamedTuple):
+    """images uint8 (B, H, W, 3); truth int64 (B, H, W), -1 where unknown, or None."""
+
+    ids: list[str]
+    images: Image
+    truth: Truth | None
+
+
+def make_batch(pairs: Pairs, recipe: Recipe, first: int) -> Batch:
+    """Return the samples at positions first, first + 1, ... of a training run, as many as the recipe's batch size.
+
+    Raises ParameterError for views of different sizes, which whole images may have, DataError where only some samples
+    have an annotation.
+    """
+    ids, images, truths = [], [], []
+    for position in range(first, first + recipe.batch_size):
+        pair = pairs[augment.index(recipe.seed, position, len(pairs))]
+        height, width, _ = pair.image.shape
+        view = augment.draw(augment.generator(recipe.seed, position), (height, width), recipe)
+        image, truth = augment.look(pair.image, pair.truth, view)
+        ids.append(pair.id)
+        images.append(image)
+        truths.append(truth)
+    if len({image.shape for image in images}) > 1:
+        raise ParameterError(f"images of different sizes in one batch ({', '.join(ids)}): set crop, or batch_size=1")
+    known = [truth for truth in truths if truth is not None]
+    if known and len(known) < len(truths):
+        raise DataError(f"images with and without annotation in one batch: {', '.join(ids)}")
+    return Batch(ids, np.stack(images), np.stack(known) if known else None)
