@@ -220,6 +220,11 @@ def test_a_finished_run_resumes_to_nothing_and_exports_again(straight, tmp_path)
     assert load_file(tmp_path / "last.safetensors").keys() == load_file(straight[0] / "last.safetensors").keys()
 
 
+def test_a_resumed_run_may_become_longer(straight, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes((straight[0] / "checkpoint.pt").read_bytes())
+    assert [r.step for r in run(tmp_path, replace(RECIPE, steps=14), resume=True)] == [13, 14]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
 def test_a_damaged_checkpoint_is_named(straight, tmp_path, content):
     path = tmp_path / "checkpoint.pt"

@@ -41,8 +41,8 @@ from spx_cli.recipe import Recipe
 from spx_cli.samples import Batch, Pairs, Samples, make_batch
 
 CHECKPOINT, LOG, BEST, LAST = "checkpoint.pt", "log.jsonl", "best.safetensors", "last.safetensors"
-# What a resumed run may change, because no weight depends on it.
-FREE = ("validate_every", "validate_counts", "validate_images", "log_every", "checkpoint_minutes")
+# What a resumed run may change: no weight depends on it, but for steps, which stretch or shorten the rest of the run.
+FREE = ("steps", "validate_every", "validate_counts", "validate_images", "log_every", "checkpoint_minutes")
 
 
 class Record(NamedTuple):
@@ -182,7 +182,8 @@ def train(
 
     val_samples : may be empty; then nothing is validated, and best.safetensors is not written.
     out : folder of the run.
-    resume : continue the run in `out`, if there is one; it must have been started with the same arguments.
+    resume : continue the run in `out`, if there is one; it must have been started with the same arguments, save those
+        that only say how long to train and what to report (FREE).
     start : weights to start from, instead of random ones.
     data : what the samples are, for the exported weights.
     half : export tensors of two and more axes as float16.
