@@ -19,7 +19,7 @@ LAYERS = (
     "graph io labels recipe weights",
     "datasets finish overlays plan",
     "augment methods metrics",
-    "sources",
+    "samples sources",
     "batch contours evaluation training",
     "gates",
     "bench reports",
