@@ -56,18 +56,19 @@ def boundaries(image: Image, labels: Labels, colour: Colour | None) -> Image:
     radius = int(width / 2 + margin + 0.5)
     far = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1])
     stamp = np.stack([(width / 2 + 0.5 - far).clip(0, 1), SEAM * (width / 2 + margin + 0.5 - far).clip(0, 1)])
-    return _draw(image, labels, line, seam, (stamp * 255).round().astype(np.uint8))
+    picture: Image = _draw(image, labels, line, seam, (stamp * 255).round().astype(np.uint8))
+    return picture
 
 
 def mean(image: Image, labels: Labels, colour: Colour | None) -> Image:
     """Return the image with every region in its mean colour."""
-    picture = _means(image, labels, int(labels.max()) + 1)
+    picture: Image = _means(image, labels, int(labels.max()) + 1)
     return picture if colour is None else boundaries(picture, labels, colour)
 
 
 def random(image: Image, labels: Labels, colour: Colour | None) -> Image:
     """Return the regions in colours that depend on the map alone and differ clearly between neighbours."""
-    picture = _paint(labels, int(labels.max()) + 1, _palette())
+    picture: Image = _paint(labels, int(labels.max()) + 1, _palette().astype(np.int64))
     return picture if colour is None else boundaries(picture, labels, colour)
 
 
@@ -112,12 +113,13 @@ def _palette() -> Image:
     ]
     linear = ((lab @ np.transpose(to_lms)) ** 3 @ np.transpose(to_rgb)).clip(0, 1)
     rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return (rgb * 255).round().astype(np.uint8)
+    palette: Image = (rgb * 255).round().astype(np.uint8)
+    return palette
 
 
 @njit(cache=True, nogil=True)
 def _draw(image, labels, line, seam, stamp):
-    """image (H, W, 3), labels (H, W), line, seam (3,), stamp (2, D, D) uint8 opacities of line and seam. Returns image."""
+    """image (H, W, 3), labels (H, W), line, seam (3,), stamp (2, D, D) uint8 opacities of both. Returns (H, W, 3)."""
     height, width = labels.shape
     radius = stamp.shape[1] // 2
     cover = np.zeros((2, height, width), np.uint8)
@@ -172,7 +174,7 @@ def _means(image, labels, count):
 
 @njit(cache=True, nogil=True)
 def _paint(labels, count, palette):
-    """labels (H, W) below count, palette (N, 3) uint8. Returns (H, W, 3) uint8.
+    """labels (H, W) below count, palette (N, 3) int64. Returns (H, W, 3) uint8.
 
     Region after region takes, of a few colours drawn by its id, the one farthest from its neighbours' colours.
     """
@@ -213,7 +215,7 @@ def _paint(labels, count, palette):
                 other = chosen[smaller[j]]
                 distance = 0
                 for c in range(3):
-                    difference = np.int64(palette[candidate, c]) - np.int64(palette[other, c])
+                    difference = palette[candidate, c] - palette[other, c]
                     distance += difference * difference
                 nearest = min(nearest, distance)
             if nearest > best:

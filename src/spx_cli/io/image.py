@@ -1,8 +1,6 @@
 """The one decoder: any picture file becomes uint8 (H, W, 3) RGB, or an ImageError that names it and says why."""
 
 import io
-import threading
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,6 +13,7 @@ from PIL import Image as pillow
 
 from spx_cli.errors import FormatError, ImageError, ParameterError, SpxError
 from spx_cli.io import tiff
+from spx_cli.io.codec import join_bytes, open_header, quietly, unpacked
 from spx_cli.io.files import DAMAGE, atomic, reason
 from spx_cli.io.scale import Pixels, to_image
 from spx_cli.registry import unknown
@@ -48,8 +47,6 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
 }
-
-_quiet = threading.Lock()  # warnings.catch_warnings is not safe in threads, and batches decode in threads
 
 
 def read_image(
@@ -101,14 +98,6 @@ def write_image(path: str | Path, image: Image) -> None:
             raise FormatError(f"{path}: {kind} cannot hold a picture of {image.shape[:2]}: {reason(error)}") from error
 
 
-def open_quietly(decoder: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:
-    """Return what `decoder` makes of the header of `file`; what Pillow remarks on its tags is not repeated."""
-    file.seek(0)
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return decoder(file)
-
-
 def _name(source: str | Path | bytes | BinaryIO) -> str:
     if isinstance(source, bytes):
         return "<bytes>"
@@ -137,7 +126,7 @@ def _decode(file: BinaryIO, max_pixels: int) -> Pixels:
 
 
 def _by_pillow(decoder: type[Any], file: BinaryIO, max_pixels: int) -> Pixels:
-    image = open_quietly(decoder, file)
+    image = open_header(decoder, file)
     tiff.check_pixels(image.height, image.width, max_pixels, ImageError)
     raw = image.tile[0].args if image.tile else None
     transparent = image.info.get("transparency")
@@ -166,21 +155,16 @@ def _png16(image: Any, raw: str, decoder: type[Any], file: BinaryIO) -> NDArray[
     if raw == "I;16B":
         return np.asarray(image)[..., None].astype(np.uint16)
     if raw == "LA;16B":
-        tiff.retile(image, "RGBA")  # four bytes a pixel either way
-        return np.asarray(image).view(">u2").astype(np.uint16)
+        return unpacked(image, "RGBA").view(">u2").astype(np.uint16)  # four bytes a pixel either way
     high = np.asarray(image)
-    again = open_quietly(decoder, file)
-    tiff.retile(again, raw.removesuffix("B") + "L")  # told the other byte order, it keeps the low bytes
-    return tiff.join_bytes(high, np.asarray(again))
+    return join_bytes(high, unpacked(open_header(decoder, file), raw.removesuffix("B") + "L"))
 
 
 def _orientation(image: Any) -> int:
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return int(image.getexif().get(0x0112, 1))
-        except DAMAGE:  # a picture with damaged tags is still a picture
-            return 1
+    try:
+        return int(quietly(image.getexif).get(0x0112, 1))
+    except DAMAGE:  # a picture with damaged tags is still a picture
+        return 1
 
 
 def _from_tiff(page: tiff.Tiff) -> Pixels:

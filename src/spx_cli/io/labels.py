@@ -13,8 +13,9 @@ from PIL import PngImagePlugin
 
 from spx_cli.errors import FormatError, LabelError, SpxError
 from spx_cli.io import tiff
+from spx_cli.io.codec import open_header
 from spx_cli.io.files import DAMAGE, atomic, reason
-from spx_cli.io.image import PNG_OPTIONS, open_quietly
+from spx_cli.io.image import PNG_OPTIONS
 from spx_cli.registry import unknown
 from spx_cli.types import Labels
 
@@ -88,14 +89,14 @@ def _checked(values: NDArray[Any]) -> Labels:
         if broken.size:
             raise LabelError(f"ids must be whole numbers, not {broken[0]}")
     if values.dtype.kind in "if" and (lowest := values.min()) < 0:
-        raise LabelError(f"ids must not be negative, found {lowest:.0f}")
+        raise LabelError(f"ids must not be negative, found {int(lowest)}")
     if values.dtype.itemsize >= 4 and (highest := values.max()) > _MAX_ID:
-        raise LabelError(f"ids must be at most {_MAX_ID}, found {highest:.0f}")
+        raise LabelError(f"ids must be at most {_MAX_ID}, found {int(highest)}")
     return np.ascontiguousarray(values, np.int32)
 
 
 def _read_png(file: BinaryIO, size: Size | None) -> NDArray[Any]:
-    image = open_quietly(PngImagePlugin.PngImageFile, file)
+    image = open_header(PngImagePlugin.PngImageFile, file)
     raw = image.tile[0].args if image.tile else ""
     # Pillow spreads grey levels of under 8 bits over 0..255; here the stored number is the id
     factor = {"1": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
@@ -136,9 +137,7 @@ def _write_npy(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
 
 
 def _read_npz(file: BinaryIO, size: Size | None) -> NDArray[Any]:
-    with np.load(file, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise FormatError("not an .npz archive")
+    with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
         return np.asarray(archive[_the_array(archive.files)])
 
 

@@ -6,9 +6,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import TiffImagePlugin
+from PIL.TiffImagePlugin import TiffImageFile
 
 from spx_cli.errors import SpxError
+from spx_cli.io.codec import join_bytes, open_header, unpacked
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6  # PhotometricInterpretation
 PREMULTIPLIED, STRAIGHT = 1, 2  # ExtraSamples
@@ -78,12 +79,6 @@ def check_pixels(height: int, width: int, limit: float, error: type[SpxError]) -
         )
 
 
-def retile(image: Any, rawmode: str) -> None:
-    """Make Pillow unpack the bytes of a file it has opened as `rawmode`, not as the mode it chose."""
-    tile = image.tile[0]
-    image.tile = [tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:]))]
-
-
 def _name(code: Any) -> str:
     return str(getattr(code, "name", code))
 
@@ -102,16 +97,15 @@ def _samples(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
 
 
 def _samples_by_pillow(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
-    image = _pillow(file)
+    image = open_header(TiffImageFile, file)
     mode, raw = image.mode, image.tile[0].args[0]
     if mode in ("RGB", "RGBA") and raw == f"{mode};16N" and page.planarconfig == 1:
-        # Pillow keeps one byte of each sample: the high one, or the low one when told the other byte order
-        order = "LB" if sys.byteorder == "little" else "BL"
-        high, low = (_unpacked(_pillow(file), f"{mode};16{end}") for end in order)
+        order = "LB" if sys.byteorder == "little" else "BL"  # libtiff has put the samples into this machine's order
+        high, low = (unpacked(open_header(TiffImageFile, file), f"{mode};16{end}") for end in order)
         return join_bytes(high, low)
     if mode in ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"):
         # as stored: neither inverted nor divided by alpha
-        values = _unpacked(image, raw.replace(";I", "").replace("RGBa", "RGBA"))
+        values = unpacked(image, raw.replace(";I", "").replace("RGBa", "RGBA"))
         if values.dtype == page.dtype.newbyteorder("=") and values.size == np.prod(page.shaped):
             return values
     raise error(
@@ -125,21 +119,3 @@ def _check_complete(page: Any, file: BinaryIO, error: type[SpxError]) -> None:
     end = max((start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
     if end > (size := file.seek(0, 2)):
         raise error(f"the TIFF is truncated: its pixels reach to byte {end:,}, the file ends at {size:,}")
-
-
-def _pillow(file: BinaryIO) -> Any:
-    file.seek(0)
-    return TiffImagePlugin.TiffImageFile(file)
-
-
-def _unpacked(image: Any, rawmode: str) -> NDArray[Any]:
-    retile(image, rawmode)
-    return np.asarray(image)
-
-
-def join_bytes(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Return high * 256 + low."""
-    joined = high.astype(np.uint16)
-    joined <<= 8
-    joined |= low
-    return joined

@@ -1,0 +1,767 @@
+"""Every decoding rule with a file made here, every label format there and back, every kind of bad input."""
+
+import errno
+import io
+import json
+import struct
+import warnings
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image as pillow
+from PIL import ImageOps
+from scipy.io import savemat
+
+from spx_cli.errors import FormatError, ImageError, LabelError, ParameterError, SpxError, UnknownName
+from spx_cli.io import FORMATS, IMAGE_SUFFIXES, atomic, polygons, read_image, read_labels, write_image, write_labels
+from strategies import images, label_maps
+
+RNG = np.random.default_rng(7)
+PHOTO = RNG.integers(0, 256, (13, 17, 3)).astype(np.uint8)
+DEEP = RNG.integers(0, 65536, (13, 17, 4)).astype(np.uint16)
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def rounded(share):
+    """Levels 0..255 of exact shares of white, rounded to the nearest."""
+    return np.vectorize(lambda s: int(s * 255 + Fraction(1, 2)), otypes=[np.uint8])(share)
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(rows, depth, colour, *, passes=((0, 0, 1, 1),), extra=b"", size=None):
+    """A PNG by hand; rows (H, W * C) are samples, sub-filtered when they fill whole bytes."""
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    height, width = size or (rows.shape[0], rows.shape[1] // channels)
+    samples, data = rows.reshape(height, width, channels), b""
+    for y, x, dy, dx in passes:
+        for row in samples[y::dy, x::dx] if x < width else ():
+            flat = row.ravel()
+            if depth == 16:
+                packed = flat.astype(">u2").view(np.uint8).astype(int)
+                data += (
+                    b"\1"
+                    + (packed - np.concatenate([np.zeros(2 * channels, int), packed[: -2 * channels]]))
+                    .astype(np.uint8)
+                    .tobytes()
+                )
+            else:
+                bits = (flat[:, None] >> np.arange(depth - 1, -1, -1)) & 1
+                data += b"\0" + np.packbits(bits.astype(np.uint8).ravel()).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, len(passes) > 1)
+    end = chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + end
+
+
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    (image if isinstance(image, pillow.Image) else pillow.fromarray(image)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def tiff(values, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, values, **options)
+    return file.getvalue()
+
+
+def on_white(colour, alpha, full):
+    shares = [
+        Fraction(int(c) * int(a) + full * (full - int(a)), full * full)
+        for c, a in zip(colour.ravel(), np.broadcast_to(alpha[..., None], colour.shape).ravel(), strict=True)
+    ]
+    return rounded(np.array(shares, object).reshape(colour.shape))
+
+
+class TestPictures:
+    @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF"])
+    def test_lossless_colour_is_exact(self, kind):
+        image = read_image(encoded(PHOTO, kind))
+        np.testing.assert_array_equal(image, PHOTO)
+        assert image.dtype == np.uint8
+        assert image.flags.writeable
+        assert image.flags.c_contiguous
+
+    @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+    def test_lossy_colour_is_what_the_codec_says(self, kind):
+        data = encoded(PHOTO, kind)
+        np.testing.assert_array_equal(read_image(data), np.asarray(pillow.open(io.BytesIO(data)).convert("RGB")))
+
+    def test_every_kind_of_source(self, tmp_path):
+        path = tmp_path / "a b.unknown"
+        path.write_bytes(encoded(PHOTO, "PNG"))
+        with path.open("rb") as file:
+            for source in (path, str(path), path.read_bytes(), file):
+                np.testing.assert_array_equal(read_image(source), PHOTO)
+
+    @pytest.mark.parametrize("mode", ["1", "L", "P"])
+    @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
+    def test_grey_and_palette(self, mode, kind):
+        picture = pillow.fromarray(PHOTO).convert(mode)
+        np.testing.assert_array_equal(read_image(encoded(picture, kind)), np.asarray(picture.convert("RGB")))
+
+    @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+    def test_alpha_lies_on_white(self, kind):
+        rgba = (DEEP >> 8).astype(np.uint8)
+        rgba[0, :3, 3] = 0, 128, 255
+        np.testing.assert_array_equal(read_image(encoded(rgba, kind)), on_white(rgba[..., :3], rgba[..., 3], 255))
+
+    def test_grey_with_alpha(self):
+        la = (DEEP[..., :2] >> 8).astype(np.uint8)
+        expected = np.repeat(on_white(la[..., :1], la[..., 1], 255), 3, axis=2)
+        np.testing.assert_array_equal(read_image(encoded(pillow.fromarray(la, "LA"), "PNG")), expected)
+
+    @pytest.mark.parametrize("transparent", [2, bytes([255, 128, 0, 7])])
+    def test_transparent_palette(self, transparent):
+        indices = np.arange(4, dtype=np.uint8).reshape(2, 2)
+        picture = pillow.fromarray(indices, "L")
+        picture.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200, 10, 10, 10])
+        data = encoded(picture, "PNG", transparency=transparent)
+        alpha = np.array([255, 255, 0, 255] if transparent == 2 else list(transparent), np.uint8)
+        colours = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [10, 10, 10]], np.uint8)
+        np.testing.assert_array_equal(read_image(data), on_white(colours, alpha, 255).reshape(2, 2, 3))
+
+    @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+    def test_transparent_grey_level(self, depth):
+        """The level named in tRNS is counted as stored, at every bit depth."""
+        full = 2**depth - 1
+        values = np.array([[0, 1, full - 1, full]])
+        data = png(values, depth, 0, extra=chunk(b"tRNS", struct.pack(">H", 1)))
+        expected = rounded(np.array([Fraction(int(v), full) if v != 1 else Fraction(1) for v in values[0]], object))
+        np.testing.assert_array_equal(read_image(data)[0, :, 0], expected)
+
+    @pytest.mark.parametrize("depth", [8, 16])
+    def test_transparent_colour(self, depth):
+        full = 2**depth - 1
+        values = np.array([[full // 3, 0, 5, full // 3, 0, 6]])
+        data = png(values, depth, 2, extra=chunk(b"tRNS", struct.pack(">HHH", *values[0, :3])))
+        expected = rounded(np.array([[1, 1, 1], [Fraction(int(v), full) for v in values[0, 3:]]], object))
+        np.testing.assert_array_equal(read_image(data)[0], expected)
+
+    @pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+    @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+    def test_print_and_video_colours(self, mode, kind):
+        smooth = pillow.fromarray(np.linspace(0, 255, 3072).reshape(32, 32, 3).astype(np.uint8))
+        if (mode, kind) == ("YCbCr", "TIFF"):
+            with pytest.raises(ImageError, match="YCBCR"):
+                read_image(encoded(smooth.convert(mode), kind))
+            return
+        image = read_image(encoded(smooth.convert(mode), kind)).astype(int)
+        assert np.abs(image - np.asarray(smooth)).max() < 24
+
+    def test_cmyk_tiff_by_hand(self):
+        ink = np.array([[[0, 51, 255, 0], [10, 20, 30, 255], [0, 0, 0, 51]]], np.uint8)
+        image = read_image(tiff(ink, photometric="separated"))
+        np.testing.assert_array_equal(image, [[[255, 204, 0], [0, 0, 0], [204, 204, 204]]])
+
+    @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+    def test_first_frame_of_an_animation(self, kind):
+        frames = [pillow.new("RGB", (5, 4), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+        options = {"save_all": True, "append_images": frames[1:], "duration": 40}
+        image = read_image(encoded(frames[0], kind, **options, **({"lossless": True} if kind == "WEBP" else {})))
+        np.testing.assert_array_equal(image, np.asarray(frames[0]))
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+    def test_orientation_once(self, kind, orientation):
+        exif = pillow.Exif()
+        exif[0x0112] = orientation
+        data = encoded(PHOTO, kind, exif=exif)
+        expected = ImageOps.exif_transpose(pillow.open(io.BytesIO(data))).convert("RGB")
+        np.testing.assert_array_equal(read_image(data), np.asarray(expected))
+
+    def test_orientation_of_a_16_bit_png(self):
+        exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+        data = png(np.array([[0, 65535]]), 16, 0, extra=chunk(b"eXIf", exif))
+        np.testing.assert_array_equal(read_image(data)[..., 0], [[0], [255]])
+
+    def test_damaged_tags_do_no_harm(self, recwarn):
+        data = encoded(PHOTO, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+        assert read_image(data).shape == PHOTO.shape
+        assert not recwarn.list
+
+
+class TestDeepPictures:
+    def test_every_16_bit_level(self):
+        levels = np.arange(65536).reshape(256, 256)
+        expected = rounded(np.array([Fraction(v, 65535) for v in range(65536)], object)).reshape(256, 256)
+        np.testing.assert_array_equal(read_image(png(levels, 16, 0))[..., 0], expected)
+        np.testing.assert_array_equal(read_image(tiff(levels.astype(np.uint16)))[..., 2], expected)
+
+    @pytest.mark.parametrize("passes", [((0, 0, 1, 1),), ADAM7], ids=["plain", "interlaced"])
+    @pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+    def test_16_bit_png(self, colour, channels, passes):
+        samples = DEEP[..., :channels]
+        image = read_image(png(samples.reshape(13, -1), 16, colour, passes=passes, size=(13, 17)))
+        shades = samples[..., :-1] if channels in (2, 4) else samples
+        alpha = samples[..., -1] if channels in (2, 4) else np.full((13, 17), 65535)
+        expected = on_white(shades, alpha, 65535)
+        np.testing.assert_array_equal(image, np.repeat(expected, 3, axis=2) if channels < 3 else expected)
+
+    @pytest.mark.parametrize("bands", [1, 2, 3, 4])
+    @pytest.mark.parametrize("planar", ["contig", "separate"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("options", [{}, {"compression": "zlib", "predictor": True}, {"byteorder": ">"}])
+    def test_tiff(self, bands, planar, dtype, options):
+        if dtype == np.float32 and "predictor" in options:
+            options = {"compression": "zlib"}
+        whole = dtype(1.0) if dtype == np.float32 else np.iinfo(dtype).max
+        values = (DEEP[..., :bands] / 65535 * whole).astype(dtype)
+        values = values[..., 0] if bands == 1 else values
+        stored = np.moveaxis(values, -1, 0) if planar == "separate" and bands > 1 else values
+        alpha = {"extrasamples": ["unassalpha"]} if bands in (2, 4) else {}
+        kind = {"photometric": "rgb" if bands > 2 else "minisblack", **alpha}
+        image = read_image(tiff(stored, **kind, **({"planarconfig": planar} if bands > 1 else {}), **options))
+        share = values.reshape(13, 17, bands) / np.float64(whole)
+        if bands in (2, 4):
+            share = share[..., :-1] * share[..., -1:] + 1 - share[..., -1:]
+        np.testing.assert_allclose(image / 255, np.broadcast_to(share, image.shape), atol=0.5001 / 255)
+
+    @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "jpeg", "group4"])
+    def test_every_usual_compression(self, compression):
+        """LZW is what most programs write, and what tifffile alone cannot read."""
+        picture = pillow.fromarray(PHOTO).convert("1" if compression == "group4" else "RGB")
+        data = encoded(picture, "TIFF", compression=compression)
+        np.testing.assert_array_equal(read_image(data), np.asarray(pillow.open(io.BytesIO(data)).convert("RGB")))
+
+    def test_16_bit_lzw(self):
+        # one LZW strip written by hand: every byte a 9-bit code, cleared before the codes grow
+        data = DEEP[:2, :, :3].astype("<u2").tobytes()
+        codes = [code for i in range(0, len(data), 200) for code in (256, *data[i : i + 200])] + [257]
+        bits = np.array([(code >> shift) & 1 for code in codes for shift in range(8, -1, -1)], np.uint8)
+        strip = np.packbits(bits).tobytes()
+        plain = bytearray(tiff(DEEP[:2, :, :3], photometric="rgb", metadata=None, software=False))
+        with tifffile.TiffFile(io.BytesIO(plain)) as file:
+            tags = file.pages[0].tags
+            for name, value in (("Compression", 5), ("StripByteCounts", len(strip)), ("StripOffsets", len(plain))):
+                size = struct.calcsize(tags[name].dtype.name.lower()[0].replace("s", "H").replace("l", "I"))
+                at = tags[name].valueoffset
+                plain[at : at + size] = value.to_bytes(size, "little")
+        expected = rounded(np.vectorize(lambda v: Fraction(int(v), 65535), otypes=[object])(DEEP[:2, :, :3]))
+        np.testing.assert_array_equal(read_image(bytes(plain) + strip), expected)
+
+    def test_white_is_zero(self):
+        values = np.array([[0, 100, 255]], np.uint8)
+        np.testing.assert_array_equal(read_image(tiff(values, photometric="miniswhite"))[0, :, 0], [255, 155, 0])
+        deep = values.astype(np.uint16) * 257
+        np.testing.assert_array_equal(read_image(tiff(deep, photometric="miniswhite"))[0, :, 0], [255, 155, 0])
+        np.testing.assert_array_equal(
+            read_image(encoded(pillow.fromarray(255 - values), "TIFF", compression="tiff_lzw", tiffinfo={262: 0})),
+            read_image(tiff(255 - values, photometric="minisblack")),
+        )
+
+    @pytest.mark.parametrize("scale", [256, 257])
+    def test_tiff_palette(self, scale):
+        """Programs disagree on how 8 bits become the 16 of a TIFF palette; both readings give the 8 bits back."""
+        colours = RNG.integers(0, 256, (3, 256)).astype(np.uint16)
+        indices = RNG.integers(0, 256, (5, 6)).astype(np.uint8)
+        image = read_image(tiff(indices, photometric="palette", colormap=colours * np.uint16(scale)))
+        np.testing.assert_array_equal(image, colours.T[indices])
+
+    def test_premultiplied_alpha(self):
+        image = read_image(
+            tiff(np.array([[[100, 0, 0, 100]]], np.uint8), photometric="rgb", extrasamples=["assocalpha"])
+        )
+        np.testing.assert_array_equal(image, [[[255, 155, 155]]])
+
+    def test_a_band_that_is_not_alpha_is_left_out(self):
+        infrared = (DEEP >> 8).astype(np.uint8)
+        image = read_image(tiff(infrared, photometric="rgb", extrasamples=["unspecified"]))
+        np.testing.assert_array_equal(image, infrared[..., :3])
+
+    def test_overviews_are_not_pages(self):
+        file = io.BytesIO()
+        with tifffile.TiffWriter(file) as writer:
+            writer.write(PHOTO, photometric="rgb")
+            writer.write(PHOTO[::2, ::2].copy(), photometric="rgb", subfiletype=1)
+        np.testing.assert_array_equal(read_image(file.getvalue()), PHOTO)
+
+    def test_deep_pgm_and_pfm(self):
+        grey = b"P5 2 1 4095\n" + struct.pack(">HH", 4095, 2048)
+        np.testing.assert_array_equal(read_image(grey)[0, :, 0], [255, 128])
+        np.testing.assert_array_equal(read_image(b"Pf\n2 1\n-1.0\n" + struct.pack("<ff", 0.25, 1))[0, :, 0], [64, 255])
+
+    def test_value_range(self):
+        heat = np.array([[-5, 0, 10, 15]], np.float32)
+        with pytest.raises(ImageError, match=r"from -5 to 15 lie outside 0 to 1; .*value_range"):
+            read_image(tiff(heat))
+        np.testing.assert_array_equal(read_image(tiff(heat), value_range=(-5, 15))[0, :, 0], [0, 64, 191, 255])
+        with pytest.raises(ImageError, match="lie outside -5 to 14"):
+            read_image(tiff(heat), value_range=(-5, 14))
+        radar = np.array([[-300, 300]], np.int16)
+        with pytest.raises(ImageError, match="int16 pixels, -300 to 300, have no agreed range"):
+            read_image(tiff(radar))
+        np.testing.assert_array_equal(read_image(tiff(radar), value_range=(-300, 300))[0, :, 0], [0, 255])
+        twelve = np.array([[0, 2048, 4095]], np.uint16)
+        np.testing.assert_array_equal(read_image(tiff(twelve), value_range=(0, 4095))[0, :, 0], [0, 128, 255])
+        np.testing.assert_array_equal(read_image(encoded(PHOTO, "PNG"), value_range=(0, 1)), PHOTO)
+
+    @pytest.mark.parametrize("bad", [(1, 0), (0, 0), (0, np.inf), (np.nan, 1)])
+    def test_impossible_range(self, bad):
+        with pytest.raises(ParameterError, match="value_range"):
+            read_image(encoded(PHOTO, "PNG"), value_range=bad)
+
+
+class TestBadPictures:
+    def refused(self, path, match, **options):
+        with pytest.raises(ImageError, match=match) as caught:
+            read_image(path, **options)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+    def test_no_file(self, tmp_path):
+        self.refused(tmp_path / "none.png", "No such file")
+        self.refused(tmp_path, "directory")
+
+    def test_empty_and_text(self, tmp_path):
+        (tmp_path / "empty.png").write_bytes(b"")
+        self.refused(tmp_path / "empty.png", "the file is empty")
+        (tmp_path / "note.png").write_text("hello, world")
+        self.refused(tmp_path / "note.png", r"not a picture \(PNG, JPEG, WebP, BMP, GIF, PPM or TIFF\).*hello")
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF"])
+    @pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])
+    def test_truncated(self, tmp_path, kind, kept, recwarn):
+        noise = RNG.integers(0, 256, (60, 70, 3)).astype(np.uint8)
+        data = encoded(noise, kind)
+        path = tmp_path / f"cut.{kind.lower()}"
+        path.write_bytes(data[: int(kept * len(data))])
+        self.refused(path, "damaged|truncated|not a picture")
+        assert not recwarn.list
+
+    @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
+    def test_truncated_tiff(self, tmp_path, options):
+        (tmp_path / "cut.tif").write_bytes(tiff(DEEP, photometric="rgb", **options)[:-40])
+        self.refused(tmp_path / "cut.tif", "truncated")
+
+    def test_bombs_are_not_decoded(self, tmp_path):
+        bomb = png(np.zeros((1, 1), int), 8, 0).replace(
+            struct.pack(">II", 1, 1) + b"\x08", struct.pack(">II", 60000, 60000) + b"\x08"
+        )
+        head = bomb[:8] + chunk(b"IHDR", bomb[16:29]) + bomb[33:]
+        (tmp_path / "bomb.png").write_bytes(head)
+        self.refused(tmp_path / "bomb.png", r"60000 x 60000 = 3,600,000,000 pixels, more than the limit of 178,000,000")
+        (tmp_path / "small.png").write_bytes(encoded(PHOTO, "PNG"))
+        self.refused(tmp_path / "small.png", "17 x 13 = 221 pixels.*--max-pixels", max_pixels=220)
+        assert read_image(tmp_path / "small.png", max_pixels=221).shape == PHOTO.shape
+        (tmp_path / "small.tif").write_bytes(tiff(PHOTO))
+        self.refused(tmp_path / "small.tif", "17 x 13 = 221 pixels", max_pixels=220)
+
+    def test_pillow_own_limit_is_no_second_one(self, monkeypatch, recwarn):
+        monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 50)
+        assert read_image(encoded(PHOTO, "PNG"), max_pixels=1000).shape == PHOTO.shape
+        assert not recwarn.list
+
+    def test_tiff_of_too_much(self, tmp_path):
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.zeros((2, 5, 6, 3), np.uint8), photometric="rgb")
+        self.refused(path, "2 pages; split it")
+        tifffile.imwrite(path, np.zeros((5, 6, 7), np.uint8), photometric="minisblack", planarconfig="contig")
+        self.refused(path, "7 bands; choose three")
+        tifffile.imwrite(path, np.zeros((16, 16, 16), np.uint8), photometric="minisblack", volumetric=True)
+        self.refused(path, "volume 16 deep")
+        tifffile.imwrite(path, np.zeros((5, 6, 3), np.uint8), photometric="cielab")
+        self.refused(path, "CIELAB colours")
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_not_finite(self, tmp_path, value):
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.array([[0, value]], np.float32))
+        self.refused(path, "1 values are NaN or infinite")
+        self.refused(path, "1 values are NaN or infinite", value_range=(0, 2))
+
+    @settings(max_examples=150, deadline=None)
+    @given(data=st.data())
+    def test_damage_never_shows_a_traceback(self, data):
+        good = data.draw(st.sampled_from(SAMPLES))
+        broken = bytearray(good)
+        for _ in range(data.draw(st.integers(1, 4))):
+            broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                image = read_image(bytes(broken), max_pixels=1_000_000)
+            except ImageError:
+                return
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+
+
+SAMPLES = [
+    *(encoded(PHOTO, kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")),
+    *(encoded(PHOTO, "TIFF", compression=c) for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg")),
+    png(DEEP.reshape(13, -1), 16, 6),
+    tiff(DEEP, photometric="rgb", compression="zlib"),
+]
+
+
+class TestWriteImage:
+    @pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".tiff"])
+    def test_exact(self, tmp_path, suffix):
+        write_image(tmp_path / f"a{suffix}", PHOTO)
+        np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), PHOTO)
+        assert suffix.lower() in IMAGE_SUFFIXES
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+    def test_close(self, tmp_path, suffix):
+        smooth = np.linspace(0, 255, 3072).reshape(32, 32, 3).astype(np.uint8)
+        write_image(tmp_path / f"a{suffix}", smooth)
+        assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - smooth).max() < 16
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(image=images())
+    def test_any_image(self, tmp_path, image):
+        write_image(tmp_path / "a.png", image)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
+
+    def test_refusals(self, tmp_path):
+        with pytest.raises(UnknownName, match=r"'\.pgn'; did you mean '\.png'"):
+            write_image(tmp_path / "a.pgn", PHOTO)
+        with pytest.raises(FormatError, match="WEBP cannot hold"):
+            write_image(tmp_path / "a.webp", np.zeros((1, 16384, 3), np.uint8))
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestAtomic:
+    def test_success(self, tmp_path):
+        path = tmp_path / "a.png"
+        with atomic(path) as temporary:
+            assert temporary.parent == tmp_path
+            assert temporary.name.startswith(".")
+            assert temporary.suffix not in IMAGE_SUFFIXES
+            temporary.write_text("new")
+            assert not path.exists()
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
+    def test_error_keeps_the_old_file(self, tmp_path, error):
+        path = tmp_path / "a.png"
+        path.write_text("old")
+
+        def interrupted():
+            with atomic(path) as temporary:
+                temporary.write_text("half")
+                raise error
+
+        with pytest.raises((SpxError, KeyboardInterrupt)) as caught:
+            interrupted()
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+        assert path.read_text() == "old"
+        if isinstance(error, OSError):
+            assert str(caught.value) == f"{path}: cannot be written: No space left on device"
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(SpxError, match=r"a\.png: cannot be written: No such file"):
+            write_labels(tmp_path / "none" / "a.png", np.zeros((2, 2), np.int32))
+
+    def test_folder_in_the_way(self, tmp_path):
+        (tmp_path / "a.png").mkdir()
+        with pytest.raises(SpxError, match=r"a\.png: cannot be written"):
+            write_labels(tmp_path / "a.png", np.zeros((2, 2), np.int32))
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def any_maps(max_id):
+    """Maps of any tool: scattered ids up to max_id, with gaps."""
+    size = st.tuples(st.integers(1, 9), st.integers(1, 9))
+    few = st.sets(st.integers(0, max_id), min_size=1, max_size=4)
+    return few.flatmap(lambda ids: hnp.arrays(np.int32, size, elements=st.sampled_from(sorted(ids))))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+class TestEveryFormat:
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(labels=st.one_of(label_maps(), any_maps(65535)))
+    def test_round_trip(self, tmp_path, name, labels):
+        for suffix in FORMATS[name].suffixes:
+            path = tmp_path / f"map{suffix}"
+            write_labels(path, labels, metadata={"k": 3})
+            back = read_labels(path, size=labels.shape)
+            assert back.dtype == np.int32
+            assert back.flags.c_contiguous
+            np.testing.assert_array_equal(back, labels)
+
+    def test_large_ids(self, tmp_path, name):
+        labels = np.array([[0, 2**31 - 1], [65536, 2**24 + 1]], np.int32)
+        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+        if name == "png":
+            with pytest.raises(FormatError, match=r"a\.png: .* 65535, found 2147483647; use tiff or npz"):
+                write_labels(path, labels)
+            assert not path.exists()
+        else:
+            write_labels(path, labels)
+            np.testing.assert_array_equal(read_labels(path), labels)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.uint64, np.bool_])
+    def test_any_integers(self, tmp_path, name, dtype):
+        labels = np.asfortranarray(np.array([[0, 1, 1], [1, 0, 1]], dtype))
+        write_labels(tmp_path / "out", labels, format=name)
+        (tmp_path / "out").rename(path := tmp_path / f"a{FORMATS[name].suffixes[0].upper()}")
+        np.testing.assert_array_equal(read_labels(path), labels)
+
+    def test_same_bytes_twice(self, tmp_path, name):
+        labels = np.array([[0, 1], [2, 2]], np.int32)
+        for file in ("a", "b"):
+            write_labels(tmp_path / file, labels, format=name)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    def test_other_size(self, tmp_path, name):
+        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+        write_labels(path, np.zeros((2, 3), np.int32))
+        with pytest.raises(LabelError, match=r"a\..*: the map is 2 x 3, expected 3 x 2"):
+            read_labels(path, size=(3, 2))
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"hello, world\nnot a map", b"\x89PNG\r\n\x1a\nrubbish", b"{}", b"PK\3\4.."]
+    )
+    def test_wrong_content(self, tmp_path, name, content):
+        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+        path.write_bytes(content)
+        with pytest.raises(FormatError) as caught:
+            read_labels(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+    def test_truncated(self, tmp_path, name):
+        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+        write_labels(path, RNG.integers(0, 60000, (20, 30)))
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) * 2 // 3])
+        if name == "csv":  # rows cut off leave a shorter map; only its image's size can tell
+            path.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 1])
+            with pytest.raises(LabelError, match="expected 20 x 30"):
+                read_labels(path, size=(20, 30))
+        else:
+            with pytest.raises(FormatError):
+                read_labels(path)
+
+
+class TestReadLabels:
+    def saved(self, tmp_path, values):
+        np.save(tmp_path / "a.npy", values)
+        return tmp_path / "a.npy"
+
+    def test_floats_that_are_whole(self, tmp_path):
+        labels = read_labels(self.saved(tmp_path, np.array([[0.0, 3.0]])))
+        np.testing.assert_array_equal(labels, [[0, 3]])
+        (tmp_path / "a.csv").write_text("1.0,2e0\n3,4\n")
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.csv"), [[1, 2], [3, 4]])
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            (np.array([[0, 1.5]]), "not 1.5"),
+            (np.array([[0, np.nan]]), "not nan"),
+            (np.array([[0, np.inf]]), "not inf"),
+            (np.array([[0, -3]]), "negative, found -3"),
+            (np.array([[0, -3.0]]), "negative, found -3"),
+            (np.array([[0, 2**31]]), "at most 2147483647, found 2147483648"),
+            (np.array([[0, 2.0**40]]), "at most 2147483647, found 1099511627776"),
+            (np.array([[0, 2**64 - 1]], np.uint64), "found 18446744073709551615"),
+            (np.array([["a"]]), "not <U1"),
+            (np.array([[1j]]), "not complex128"),
+            (np.zeros((2, 2, 3), int), r"not \(2, 2, 3\)"),
+            (np.zeros(4, int), r"not \(4,\)"),
+            (np.zeros((0, 4), int), r"at least 1 x 1, not \(0, 4\)"),
+        ],
+    )
+    def test_not_ids(self, tmp_path, values, message):
+        path = self.saved(tmp_path, values)
+        with pytest.raises(LabelError, match=message) as caught:
+            read_labels(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        with pytest.raises(LabelError, match=message):
+            write_labels(tmp_path / "b.npy", values) if values.dtype.kind != "f" else read_labels(path)
+
+    def test_no_pickles(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.array([[{}]], object), allow_pickle=True)
+        with pytest.raises(FormatError, match="not a label map"):
+            read_labels(tmp_path / "a.npy")
+
+    def test_names(self, tmp_path):
+        with pytest.raises(UnknownName, match=r"'\.pgn'; did you mean '\.png'"):
+            read_labels(tmp_path / "a.pgn")
+        with pytest.raises(UnknownName, match="unknown label format 'tif'; did you mean 'tiff'"):
+            write_labels(tmp_path / "a", np.zeros((1, 1), int), format="tif")
+        with pytest.raises(FormatError, match=r"a\.png: No such file"):
+            read_labels(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+    @pytest.mark.parametrize("colour", [0, 3])
+    def test_png_numbers_as_stored(self, tmp_path, depth, colour):
+        """Grey of any depth and palette indices (VOC, CamVid) are ids."""
+        if (depth, colour) == (16, 3):
+            pytest.skip("PNG has no 16-bit palettes")
+        ids = np.arange(2**depth)[None, -200:] if depth > 4 else np.arange(2**depth)[None]
+        palette = chunk(b"PLTE", bytes(range(256)) * 3) if colour == 3 else b""
+        (tmp_path / "a.png").write_bytes(png(ids, depth, colour, extra=palette))
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), ids)
+
+    @pytest.mark.parametrize(("depth", "colour"), [(8, 2), (8, 4), (8, 6), (16, 2), (16, 4), (16, 6)])
+    def test_colour_png(self, tmp_path, depth, colour):
+        (tmp_path / "a.png").write_bytes(png(np.zeros((1, 12), int), depth, colour))
+        with pytest.raises(FormatError, match="colour PNG"):
+            read_labels(tmp_path / "a.png")
+
+    def test_tiff_of_other_tools(self, tmp_path):
+        labels = RNG.integers(0, 256, (9, 7)).astype(np.uint8)
+        pillow.fromarray(labels).save(tmp_path / "a.tif", compression="tiff_lzw")
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
+        pillow.fromarray(labels.astype(np.uint16)).save(tmp_path / "a.tif", compression="tiff_lzw")
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
+        tifffile.imwrite(tmp_path / "a.tif", PHOTO)
+        with pytest.raises(FormatError, match="3 bands"):
+            read_labels(tmp_path / "a.tif")
+
+    def test_which_array(self, tmp_path):
+        labels = np.array([[0, 1]])
+        np.savez(tmp_path / "a.npz", seg=labels)
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.npz"), labels)
+        savemat(tmp_path / "a.mat", {"L": labels, "note": "text"})
+        np.savez(tmp_path / "a.npz", a=labels, b=labels)
+        with pytest.raises(FormatError, match="'labels' or one array only, found a, b"):
+            read_labels(tmp_path / "a.npz")
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.mat"), labels)
+        savemat(tmp_path / "a.mat", {"a": labels, "b": labels})
+        with pytest.raises(FormatError, match="found a, b"):
+            read_labels(tmp_path / "a.mat")
+
+    def test_newest_matlab(self, tmp_path):
+        header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"
+        (tmp_path / "a.mat").write_bytes(header + b"\x89HDF\r\n\x1a\n")
+        with pytest.raises(FormatError, match=r"MATLAB 7\.3 file; save it with -v7"):
+            read_labels(tmp_path / "a.mat")
+
+    def test_metadata_is_kept(self, tmp_path):
+        write_labels(tmp_path / "a.npz", np.zeros((1, 1), int), metadata={"method": "slic", "k": 1})
+        with np.load(tmp_path / "a.npz") as archive:
+            assert json.loads(str(archive["metadata"])) == {"method": "slic", "k": 1}
+
+    def test_csv_of_the_benchmark(self, tmp_path):
+        write_labels(tmp_path / "a.csv", np.array([[0, 1, 1], [2, 2, 10]]))
+        assert (tmp_path / "a.csv").read_text() == "0,1,1\n2,2,10\n"
+
+
+def inside(rings, y, x):
+    """Even-odd rule for one point, by the book."""
+    odd = False
+    for ring in rings:
+        for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True):
+            if (y0 > y) != (y1 > y) and x < x0 + (y - y0) * (x1 - x0) / (y1 - y0):
+                odd = not odd
+    return odd
+
+
+def area(ring):
+    x, y = np.asarray(ring, float).T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+class TestPolygons:
+    def test_ring_around_a_hole(self):
+        labels = np.zeros((3, 3), np.int32)
+        labels[1, 1] = 7
+        outer, hole = polygons.trace(labels)[0].polygons[0]
+        assert outer.tolist() == [[0, 0], [3, 0], [3, 3], [0, 3]]
+        assert sorted(hole.tolist()) == [[1, 1], [1, 2], [2, 1], [2, 2]]
+        assert (area(outer), area(hole)) == (9, -1)
+
+    def test_holes_that_touch_are_two(self):
+        labels = np.zeros((4, 4), np.int32)
+        labels[1, 1] = labels[2, 2] = 1
+        regions = polygons.trace(labels)
+        assert [len(polygon) for polygon in regions[0].polygons] == [3]
+        assert len(regions[1].polygons) == 2
+
+    @settings(max_examples=150, deadline=None)
+    @given(labels=label_maps(max_side=9, max_id=3))
+    def test_rings_are_simple_and_fill_the_map(self, labels):
+        for region in polygons.trace(labels):
+            assert sum(area(ring) for polygon in region.polygons for ring in polygon) == (labels == region.label).sum()
+            for outer, *holes in region.polygons:
+                assert area(outer) > 0
+                assert all(area(hole) < 0 for hole in holes)
+                for ring in (outer, *holes):
+                    assert len({tuple(corner) for corner in ring.tolist()}) == len(ring)
+                    steps = np.diff(np.concatenate([ring, ring[:1]]), axis=0)
+                    assert ((steps != 0).sum(1) == 1).all()
+                    assert (steps[::2, 1] == 0).all()
+            rings = [ring.tolist() for polygon in region.polygons for ring in polygon]
+            for (y, x), label in np.ndenumerate(labels):
+                assert inside(rings, y + 0.5, x + 0.5) == (label == region.label)
+
+    def test_slanted_polygons_of_other_tools(self):
+        """Pixels belong to the polygon that holds their centre."""
+        document = {
+            "type": "FeatureCollection",
+            "features": [
+                {
+                    "properties": {"id": 0},
+                    "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [8, 0], [8, 6], [0, 6], [0, 0]]]},
+                },
+                {
+                    "properties": {"id": "3"},
+                    "geometry": {"type": "Polygon", "coordinates": [[[0.2, 0.3, 9], [7.6, 2.2, 9], [3.1, 5.9, 9]]]},
+                },
+            ],
+        }
+        labels = polygons.from_geojson(document, None)
+        ring = [[[0.2, 0.3], [7.6, 2.2], [3.1, 5.9]]]
+        expected = [[3 if inside(ring, y + 0.5, x + 0.5) else 0 for x in range(8)] for y in range(6)]
+        np.testing.assert_array_equal(labels, expected)
+
+    def test_bad_documents(self, tmp_path):
+        def feature(label=0, corners=((0, 0), (2, 0), (2, 1), (0, 1)), kind="Polygon", name="id"):
+            shape = {"type": kind, "coordinates": [corners]}
+            return {"type": "FeatureCollection", "features": [{"properties": {name: label}, "geometry": shape}]}
+
+        for document, error, message in [
+            (feature(label=-1), LabelError, "not -1"),
+            (feature(label=1.5), LabelError, r"not 1\.5"),
+            (feature(label="tree"), LabelError, "not 'tree'"),
+            (feature(label=2**31), LabelError, "not 2147483648"),
+            (feature(corners=((0, 0), (1, 0), (1, 1), (0, 1))), LabelError, "1 of 2 pixels lie in no polygon"),
+            (feature(corners=((0, 0), (9, 0), (9, 1))), LabelError, "leave the map"),
+            (feature(kind="LineString"), FormatError, "not LineString"),
+            (feature(name="class"), FormatError, "needs a property 'id', found class"),
+        ]:
+            (tmp_path / "a.geojson").write_text(json.dumps(document))
+            with pytest.raises(error, match=message):
+                read_labels(tmp_path / "a.geojson", size=(1, 2))
+
+    def test_svg_of_other_tools(self, tmp_path):
+        head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1">'
+        path = tmp_path / "a.svg"
+        path.write_text(
+            f'{head}<path data-id="4" d="M0,0 L2,0 2,1 0,1 Z m0 0l1 0 0 1-1 0z"/>'
+            '<path data-id="9" d="M0 0H1V1H0z"/></svg>'
+        )
+        np.testing.assert_array_equal(read_labels(path), [[9, 4]])
+        path.write_text(f'{head}<path data-id="4" d="M0 0C1 1 2 2 3 3z"/></svg>')
+        with pytest.raises(FormatError, match="straight lines only, not 'C'"):
+            read_labels(path)
+        path.write_text(f'{head}<path d="M0 0h2v1h-2z"/></svg>')
+        with pytest.raises(FormatError, match="no paths with a data-id"):
+            read_labels(path)
+
+
+def test_real_data(shared):
+    """Files as the field's data sets ship them, among them LZW TIFF and palette PNG."""
+    root = Path(shared) / "data"
+    for path in sorted(p for p in root.rglob("*") if p.suffix in IMAGE_SUFFIXES)[::40]:
+        image = read_image(path)
+        assert image.ndim == 3
+        assert image.size
+    drive = next((root / "DRIVE").rglob("*_training.tif"))
+    assert read_image(drive).shape == (584, 565, 3)
+    voc = next((root / "VOC2012" / "SegmentationClass").glob("*.png"))
+    assert set(np.unique(read_labels(voc))) <= {*range(21), 255}
