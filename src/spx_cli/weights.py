@@ -20,18 +20,34 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A bundled file: `method` can load it, `sha256` is of the file, the rest says how it came about."""
+    """A bundled file: the method that can load it, the sha256 of the file, and how good it was found.
+
+    How it came about (recipe, data, steps, ASA on validation images, spx version) stands in the file: `provenance`.
+    """
 
     method: str
     sha256: str
-    data: str
-    recipe: str
-    steps: int
     score: str
     licence: str = "MIT"
 
 
-WEIGHTS: dict[str, Record] = {}
+WEIGHTS: dict[str, Record] = {
+    "fcn": Record(
+        method="fcn",
+        sha256="abf3e1523196e59f5de9df7a64aaafd72e9089639a88a28de60fba766c887bce",
+        score="untrained",
+    ),
+    "sin": Record(
+        method="sin",
+        sha256="3ddc0e5862293944d455464fa0748b30844d9a4223dddb29693df3c2a28d4a81",
+        score="untrained",
+    ),
+    "ssn": Record(
+        method="ssn",
+        sha256="b8731f2d31924f897afbd2a8c71b9539e03e764dc3dd7e707337a4b5c6098445",
+        score="untrained",
+    ),
+}
 
 
 def path(source: str) -> Path:
@@ -49,8 +65,7 @@ def load(source: str, method: str) -> "dict[str, Tensor]":
     Raises WeightsError for a file that is missing, damaged, or says that it belongs to another method.
     """
     file = path(source)
-    provenance = read_provenance(file)
-    owner = provenance.get("method", method)
+    owner = provenance(file).get("method", method)
     if owner != method:
         raise WeightsError(f"{file} holds weights of method {owner!r}, not of {method!r}")
     from safetensors import SafetensorError
@@ -62,7 +77,7 @@ def load(source: str, method: str) -> "dict[str, Tensor]":
         raise WeightsError(f"{file} cannot be read as {SUFFIX[1:]}: {error}") from None
 
 
-def read_provenance(file: Path) -> dict[str, str]:
+def provenance(file: Path) -> dict[str, str]:
     """Return what the file says about itself: method, recipe, data, steps, score ... as training wrote it."""
     from safetensors import SafetensorError, safe_open
 
@@ -75,11 +90,11 @@ def read_provenance(file: Path) -> dict[str, str]:
         raise WeightsError(f"{file} cannot be read as {SUFFIX[1:]}: {error}") from None
 
 
-def save(file: Path, state: "Mapping[str, Tensor]", provenance: Mapping[str, str]) -> str:
+def save(file: Path, state: "Mapping[str, Tensor]", about: Mapping[str, str]) -> str:
     """Write tensors and their provenance (`method` at least) in one step, and return the sha256 of the file."""
     from safetensors.torch import save as serialise
 
-    content = serialise({k: v.detach().cpu().contiguous() for k, v in state.items()}, dict(provenance))
+    content = serialise({k: v.detach().cpu().contiguous() for k, v in state.items()}, dict(about))
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
