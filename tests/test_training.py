@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, safe_open
 
 from spx_cli.datasets import Sample
-from spx_cli.errors import DataError, MissingExtra, ParameterError, TrainingError, WeightsError
+from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, TrainingError, WeightsError
 from spx_cli.metrics import score
 from spx_cli.recipe import Recipe
 from spx_cli.samples import Pairs, make_batch, open_samples
@@ -231,6 +231,18 @@ def test_a_damaged_checkpoint_is_named(straight, tmp_path, content):
     path.write_bytes((straight[0] / "checkpoint.pt").read_bytes()[:3000] if content is None else content)
     with pytest.raises(WeightsError, match=r"checkpoint\.pt"):
         run(tmp_path, resume=True)
+
+
+def test_an_annotation_that_cannot_be_scored_is_named_at_the_start(tmp_path):
+    blank = samples(1)[0]._replace(id="blank", truths=(np.full((18, 24), 9, np.int32),))
+    with pytest.raises(LabelError, match="annotation blank:0: no labelled pixel"):
+        next(train(Trainee(), samples(), [blank], RECIPE, tmp_path))
+    with pytest.raises(LabelError, match="annotation blank:0: no labelled pixel"):
+        run(tmp_path, data=[blank])
+
+
+def test_validation_images_smaller_than_the_count(tmp_path):
+    assert run(tmp_path, replace(RECIPE, validate_counts="1000", steps=4))[-1].asa == 1
 
 
 def test_no_samples(tmp_path):

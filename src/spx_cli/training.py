@@ -35,6 +35,7 @@ from spx_cli.datasets import Sample
 from spx_cli.device import pick
 from spx_cli.errors import MissingExtra, ParameterError, TrainingError, WeightsError
 from spx_cli.io import atomic
+from spx_cli.labels import compact
 from spx_cli.methods._torch import TorchMethod
 from spx_cli.metrics import score
 from spx_cli.recipe import Recipe
@@ -208,6 +209,7 @@ def train(
             "data": data,
             "pairs": len(pairs),
             "order": pairs.order,
+            "processes": world.size,
         }
         state = State(method, recipe, device, start)
         if resume and (out / CHECKPOINT).exists():
@@ -222,7 +224,7 @@ def train(
             for left in out.glob(".*.part"):  # by a process that was killed while it wrote
                 left.unlink()
             _rewind(out / LOG, state.step)
-            _append(out / LOG, {"start": state.step, "spx": __version__, "processes": world.size, **about})
+            _append(out / LOG, {"start": state.step, "spx": __version__, **about})
         losses: list[float] = []
         started = saved = time.monotonic()
         # One thread keeps up with two cores; a GPU eats faster.
@@ -331,7 +333,8 @@ def _validate(
     values = []
     for sample in samples:
         for count in recipe.counts:
-            labels = bound.segment(sample.image, count)
+            height, width, _ = sample.image.shape
+            labels = bound.segment(sample.image, min(count, height * width))
             rows = score(labels, sample.truths, metrics=["asa"], ignore_label=sample.ignore_label)
             values += [row["asa"] for row in rows]
     state.asa = float(np.mean(values))
@@ -352,9 +355,15 @@ def export(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any], *,
 
 
 def _spread(samples: Samples, limit: int) -> list[Sample]:
-    """Return the annotated ones of all samples, or of `limit` of them at even distances."""
+    """Return the annotated ones of all samples, or of `limit` of them at even distances.
+
+    Raises LabelError for an annotation that cannot be scored, before hours have gone into the training.
+    """
     count = min(limit or len(samples), len(samples))
-    chosen = (samples[i * len(samples) // count] for i in range(count))
+    chosen = [samples[i * len(samples) // count] for i in range(count)]
+    for sample in chosen:
+        for i, truth in enumerate(sample.truths):
+            compact(truth, ignore_label=sample.ignore_label, what=f"annotation {sample.id}:{i}")
     return [sample for sample in chosen if sample.truths]
 
 
