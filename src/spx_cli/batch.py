@@ -6,7 +6,7 @@ A file that fails becomes a Record that says so, and the rest goes on. Memory ho
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from io import BytesIO
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -35,8 +36,10 @@ from spx_cli.types import Image, Labels
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
 
-# Threads that decode and encode beside the one that segments, where there are no worker processes.
-_IO_THREADS = min(4, cores())
+# Threads that decode, encode and wait for the disk beside the one that segments.
+_IO_THREADS = 2
+# What a worker gets at a time lasts about so long: little to lose, enough to overlap one image with the next.
+_PORTION_SECONDS = 0.1
 # Images of one size that a GPU gets together, unless the caller says otherwise.
 _CUDA_BATCH = 16
 
@@ -185,15 +188,14 @@ class Batch:
                 yield outcome.record
 
     def _outcomes(self, tasks: Sequence[Task], manifest: Manifest | None, recipe: str) -> Iterator[_Outcome]:
-        def begun() -> Iterator[Task]:
-            for task in tasks:
-                if manifest:
-                    manifest.begin(task.output, recipe)
-                yield task
+        def begin(task: Task) -> Task:
+            if manifest:
+                manifest.begin(task.output, recipe)
+            return task
 
         if self.executor is None and (self.jobs == 1 or len(tasks) == 1):
-            return _in_threads(self.job, begun())
-        return _in_processes(self.job, begun(), self.jobs, self.executor)
+            return _in_threads(self.job, map(begin, tasks))
+        return _in_processes(self.job, tasks, begin, self.jobs, self.executor)
 
 
 def segment_files(
@@ -293,7 +295,7 @@ def _is_done(task: Task, entry: Entry) -> bool:
 
 def _in_threads(job: Job, tasks: Iterator[Task]) -> Iterator[_Outcome]:
     """Segment in this thread while others read what comes and write what is done."""
-    ahead = job.batch_size + _IO_THREADS
+    ahead = job.batch_size + 1
     groups: dict[tuple[int, ...], list[_Loaded]] = {}
     writing: deque[Future[_Outcome]] = deque()
     with ThreadPoolExecutor(_IO_THREADS) as threads:
@@ -325,32 +327,43 @@ def _due(groups: dict[tuple[int, ...], list[_Loaded]], size: int, *, last: bool)
         yield groups.pop(next(iter(groups)))
 
 
-def _in_processes(job: Job, tasks: Iterator[Task], jobs: int, executor: Executor | None) -> Iterator[_Outcome]:
-    chunks = iter(lambda: tuple(islice(tasks, job.batch_size)), ())
-    for chunk, outcomes in spread(partial(_work, job), chunks, jobs=jobs, executor=executor):
+def _in_processes(
+    job: Job, tasks: Sequence[Task], begin: Callable[[Task], Task], jobs: int, executor: Executor | None
+) -> Iterator[_Outcome]:
+    """Deal tasks out to workers, several at a time where they are quick, so that a worker can overlap them too."""
+    fastest = inf
+
+    def portions() -> Iterator[Sequence[Task]]:
+        start = 0
+        while start < len(tasks):
+            share = min(_PORTION_SECONDS / fastest, (len(tasks) - start) / (4 * jobs))
+            portion = tasks[start : start + max(job.batch_size, int(share))]
+            for task in portion:
+                begin(task)
+            yield portion
+            start += len(portion)
+
+    suspects: list[Sequence[Task]] = []
+    for portion, outcomes in spread(partial(_work, job), portions(), jobs=jobs, executor=executor):
         if outcomes is not None:
+            fastest = min([fastest, *(outcome.record.seconds for outcome in outcomes if outcome.record.seconds)])
             yield from outcomes
-        elif len(chunk) > 1:  # one of them is to blame
-            yield from _in_processes(replace(job, batch_size=1), iter(chunk), 1, executor)
+        elif len(portion) > 1:  # one of them is to blame
+            suspects += ([task] for task in portion)
         else:
-            reason = "its worker process died, perhaps for want of memory; try it alone, with --jobs 1"
-            yield _Outcome(chunk[0], job.record(chunk[0], _Failure(f"{chunk[0].source}: {reason}", 1)))
+            yield _dead(job, portion[0])
+    for (task,), outcomes in spread(partial(_work, job), suspects, jobs=1, executor=executor):
+        yield from outcomes or [_dead(job, task)]
 
 
-def _work(job: Job, tasks: Iterable[Task]) -> list[_Outcome]:
+def _dead(job: Job, task: Task) -> _Outcome:
+    reason = "its worker process died, perhaps for want of memory; try it alone, with --jobs 1"
+    return _Outcome(task, job.record(task, _Failure(f"{task.source}: {reason}", 1)))
+
+
+def _work(job: Job, tasks: Sequence[Task]) -> list[_Outcome]:
     """Read, segment and write some images in a worker process."""
-    job = replace(job, method=_resident(job.method))
-    outcomes = []
-    groups: dict[tuple[int, ...], list[_Loaded]] = {}
-    for task in tasks:
-        loaded = _read(job, task)
-        if isinstance(loaded, _Outcome):
-            outcomes.append(loaded)
-        else:
-            groups.setdefault(loaded.image.shape, []).append(loaded)
-    for group in groups.values():
-        outcomes += [_write(job, *result) for result in _segment(job, group)]
-    return outcomes
+    return list(_in_threads(replace(job, method=_resident(job.method)), iter(tasks)))
 
 
 @lru_cache(maxsize=1)
