@@ -34,7 +34,7 @@ def trace(labels: Labels) -> list[Region]:
     >>> trace(np.array([[5, 5]], np.int32))[0].polygons[0][0].tolist()
     [[0, 0], [2, 0], [2, 1], [0, 1]]
     """
-    parts, first = _parts(labels)
+    parts, first = _parts(np.require(labels, np.int32, ("C", "W")))  # one layout, compiled once
     counts = np.zeros(2, np.int64)
     _trace(parts, np.empty((0, 2), np.int32), np.empty((0, 2), np.int64), counts)
     corners, rings = np.empty((counts[0], 2), np.int32), np.empty((counts[1], 2), np.int64)
