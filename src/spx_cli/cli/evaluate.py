@@ -27,7 +27,7 @@ class OptionalFiles(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a report option that no file follows the name of standard output."""
         filled: list[str] = []
-        for arg, following in zip(args, [*args[1:], "--"], strict=True):
+        for arg, following in zip(args, [*args[1:], "--"], strict=False):
             filled.append(arg)
             if arg in REPORT_OPTIONS and following.startswith("-") and following != STDOUT:
                 filled.append(STDOUT)
