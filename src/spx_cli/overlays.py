@@ -20,8 +20,6 @@ LINE = "#ffe14d"  # a yellow rare in photographs; its dark seam carries it over 
 SEAM = 0.45  # opacity of the seam, dark along a light line and light along a dark one
 REFERENCE_SIDE = 480  # pixels of the longer side at which a line is one pixel wide; it widens with the square root
 
-_PLAIN = ("C", "W")  # one layout, lest the kernels be compiled for each
-
 
 def render(image: Image, labels: NDArray[Any], mode: str = "boundaries", *, color: str | None = None) -> Image:
     """Return a picture of `labels` over `image`, uint8 (H, W, 3); side-by-side is wider.
@@ -46,7 +44,7 @@ def render(image: Image, labels: NDArray[Any], mode: str = "boundaries", *, colo
         raise LabelError(f"the label map is {labels.shape} and the image {image.shape[:2]}; they must be of one size")
     if labels.dtype.kind not in "ui":
         raise LabelError(f"ids must be whole numbers, not {labels.dtype}")
-    image = np.require(image, requirements=_PLAIN)
+    image = np.require(image, requirements=("C", "W"))  # one layout, lest the kernels be compiled for each
     return OVERLAYS[mode](image, _compact(labels), None if color is None else _colour(color))
 
 
@@ -100,7 +98,7 @@ def _compact(labels: NDArray[Any]) -> Labels:
     """Return the map as int32 with ids below the number of pixels, so that they can index tables."""
     if labels.min() < 0 or labels.max() >= labels.size:
         labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
-    return np.require(labels, np.int32, _PLAIN)
+    return np.require(labels, np.int32, ("C", "W"))
 
 
 @cache
