@@ -1,0 +1,87 @@
+"""The README names everything that the tables hold, and what it shows runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+
+from spx_cli.cli import app
+from spx_cli.cli import run as spx
+from spx_cli.datasets import DATASETS
+from spx_cli.io import FORMATS
+from spx_cli.methods import METHODS
+from spx_cli.metrics import METRICS, PROTOCOLS
+from spx_cli.overlays import OVERLAYS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for language, block in BLOCKS
+    if language == "sh"
+    for line in block.replace("\\\n", "").splitlines()
+    if "spx " in line and not line.lstrip().startswith("#")
+]
+
+
+@pytest.mark.parametrize("table", [METHODS, METRICS, PROTOCOLS, DATASETS, FORMATS, OVERLAYS])
+def test_every_entry_of_every_table_is_in_the_readme(table):
+    assert [name for name in table if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_file_has_its_line_and_its_paper(name):
+    module = METHODS[name].partition(":")[0].rpartition(".")[2]
+    text = (ROOT / "src" / "spx_cli" / "methods" / f"{module}.py").read_text(encoding="utf-8")
+    assert re.search(r"(19|20)\d\d", text.splitlines()[0]), "the first line names the paper and its year"
+
+
+def test_no_method_file_is_forgotten():
+    files = {p.stem for p in (ROOT / "src" / "spx_cli" / "methods").glob("[a-z]*.py")} - {"base"}
+    assert files == {target.partition(":")[0].rpartition(".")[2] for target in METHODS.values()}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_option_the_readme_shows_exists(line):
+    group = typer.main.get_command(app)
+    for part in re.split(r"\s\|\s|&&", line):
+        words = shlex.split(part)
+        if "spx" not in words:
+            continue
+        words = words[words.index("spx") + 1 :]
+        command = group
+        while hasattr(command, "commands") and words:
+            assert words[0] in command.commands, words[0]
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+        used = {word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z0]", word)}
+        assert used <= known | {"--help"}, used - known
+
+
+def test_the_python_of_the_readme_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    block = next(text for language, text in BLOCKS if language == "python" and "import spx_cli as spx" in text)
+    names: dict = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["labels"].max() + 1 == 400
+
+
+def test_the_toy_method_of_the_readme_works():
+    block = next(text for language, text in BLOCKS if language == "python" and "class Toy" in text)
+    names: dict = {"__name__": "toy"}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["Toy"](shift=3).segment(np.zeros((20, 30, 3), np.uint8), 7).max() == 6
+
+
+def test_the_first_command_of_the_demo_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    line = next(line for line in (ROOT / "setup.sh").read_text().splitlines() if "segment examples" in line)
+    words = shlex.split(line)
+    words[words.index("examples/coffee.jpg")] = str(ROOT / "examples" / "coffee.jpg")
+    assert spx(words[1:]) == 0
+    assert (tmp_path / "demo" / "coffee.overlay.png").stat().st_size > 10_000
