@@ -288,6 +288,17 @@ def test_few_images_are_read_ahead(tmp_path, monkeypatch):
     assert max(ahead) <= 16
 
 
+def test_a_method_object_is_used_as_it_is(photos):
+    class Counting(StandIn):
+        def segment_batch(self, *args, **options):
+            self.__dict__["calls"] = self.__dict__.get("calls", 0) + 1
+            return super().segment_batch(*args, **options)
+
+    method = Counting()
+    list(segment_files(method, ["photos"], "out", n_segments=4))
+    assert method.__dict__["calls"] == 5
+
+
 # --- resume
 
 

@@ -36,8 +36,8 @@ from spx_cli.types import Image, Labels
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
 
-# Threads that decode, encode and wait for the disk beside the one that segments.
-_IO_THREADS = 2
+# Threads that decode, encode and wait for the disk beside the one that segments; a GPU takes more to feed.
+_IO_THREADS, _FEEDING_THREADS = 2, 8
 # What a worker gets at a time lasts about so long: little to lose, enough to overlap one image with the next.
 _PORTION_SECONDS = 0.1
 # Images of one size that a GPU gets together, unless the caller says otherwise.
@@ -234,7 +234,7 @@ def segment_files(
     Raises, before any work starts, what `plan.plan` raises, and ParameterError for a method, format, overlay, colour,
     count or range that cannot be. While it works, errors that concern every image alike (device, weights) pass through.
     """
-    method = create(method)
+    method = method if isinstance(method, Method) else create(method)
     if n_segments < 1:
         raise ParameterError(f"n_segments must be at least 1, not {n_segments}")
     if value_range is not None and not value_range[0] < value_range[1]:
@@ -298,7 +298,7 @@ def _in_threads(job: Job, tasks: Iterator[Task]) -> Iterator[_Outcome]:
     ahead = job.batch_size + 1
     groups: dict[tuple[int, ...], list[_Loaded]] = {}
     writing: deque[Future[_Outcome]] = deque()
-    with ThreadPoolExecutor(_IO_THREADS) as threads:
+    with ThreadPoolExecutor(_IO_THREADS if job.batch_size == 1 else min(_FEEDING_THREADS, cores())) as threads:
         reading = deque(threads.submit(_read, job, task) for task in islice(tasks, ahead))
         try:
             while reading or groups:
