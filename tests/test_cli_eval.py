@@ -86,7 +86,7 @@ def test_a_table_in_a_pipe(spx, data):
 
 
 def test_the_json_document(spx, data):
-    code, out, err = spx(*data, "--json", "--metric", "asa", "--metric", "co")
+    code, out, err = spx(*data, "--json", "--metric", "asa,co")
     document = json.loads(out)
     assert (code, err) == (0, "")
     assert document["schema"] == 1
@@ -440,3 +440,27 @@ def test_every_metric_and_protocol_can_be_asked_for(spx, data):
         code, out, _ = spx(*data, "--json", "--protocol", protocol)
         assert code == 0
         assert json.loads(out)["protocol"] == protocol
+
+
+def test_the_workflow_runs_as_written(tmp_path):
+    """Every `run` of the workflow in examples/, but for the installation; `spx` and `python` are those of this test."""
+    root = Path(spx_cli.__file__).parents[2]
+    text = (root / "examples/superpixels-ci.yml").read_text()
+    steps = re.findall(r"- run: (?:\|\n((?: {10}.*\n)+)|(.*)\n)", text)
+    commands = [block or line for block, line in steps]
+    assert len(commands) == 3
+    assert "pip install" in commands[0]
+    (tmp_path / "examples").symlink_to(root / "examples")
+    here = f'python() {{ "{sys.executable}" "$@"; }}; spx() {{ python -m spx_cli "$@"; }}; set -e\n'
+    process = subprocess.run(
+        ["bash", "-c", here + "\n".join(commands[1:])],
+        cwd=tmp_path,
+        env={**environment(), "GITHUB_STEP_SUMMARY": "summary.md"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "| pass | snic at 100: br >= 0.85" in (tmp_path / "summary.md").read_text()
+    listed = re.search(r"path: \|\n((?: {12}.*\n)+)", text)[1].split()
+    for name in listed:
+        assert (tmp_path / name).stat().st_size

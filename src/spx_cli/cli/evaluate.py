@@ -66,7 +66,9 @@ NativeCount = Annotated[bool, typer.Option("--native-count", help="Keep the coun
 ProtocolName = Annotated[str, typer.Option("--protocol", metavar="NAME", help="stutz, seal, lnsnet, sen or rim.")]
 MetricNames = Annotated[
     list[str] | None,
-    typer.Option("--metric", metavar="NAME", help="asa, br, ue_np, ...; repeatable. [default: the protocol's]"),
+    typer.Option(
+        "--metric", metavar="NAME", help="asa, br, ue_np, ...; several with commas. [default: the protocol's]"
+    ),
 ]
 Annotations = Annotated[
     str | None,
@@ -166,7 +168,7 @@ def evaluate(
         dataset,
         sources,
         protocol=protocol,
-        metrics=metric,
+        metrics=[name for names in metric for name in names.split(",")] if metric else None,
         also=conditions.metrics,
         annotations=annotations,
         ignore_label=_ignored(ignore_label),
