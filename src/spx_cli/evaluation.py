@@ -245,7 +245,8 @@ class Scoring:
         except (SpxError, OSError) as error:
             failures.append(Failure(name, None, None, str(error)))
             return record
-        blank = {i for i, truth in enumerate(sample.truths) if (truth == self.ignore_label).all()}
+        ignored = self.ignore_label
+        blank = {i for i, truth in enumerate(sample.truths) if ignored is not None and (truth == ignored).all()}
         failures += (
             Failure(name, None, None, f"annotation {i} of {name} has no labelled pixel") for i in sorted(blank)
         )
