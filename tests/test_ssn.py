@@ -1,0 +1,188 @@
+import json
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from spx_cli.errors import ParameterError
+from spx_cli.methods import _association as association
+from spx_cli.methods import create, ssn
+from spx_cli.methods._torch import fold, rgb_to_lab
+
+
+def pixels(image):
+    return torch.from_numpy(np.asarray(image).copy())[None].permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    folder = shared / "reference/deep/ssn"
+    network = create("ssn").build()
+    state = {k: torch.from_numpy(v) for k, v in np.load(folder / "model1667649810.npz").items()}
+    network.load_state_dict(state, strict=True)
+    return folder, network.eval()
+
+
+def port_features(network, image, grid, count):
+    """Features with the port's position scale, which counts int(sqrt(K)) cells along both axes."""
+    scale = 2.5 * max(int(count**0.5) / grid.height, int(count**0.5) / grid.width)
+    with torch.no_grad():
+        return network(ssn.scaled_inputs(rgb_to_lab(pixels(image)), 0.26, scale))
+
+
+@contextmanager
+def plain_convolutions():
+    """Convolutions without oneDNN, as the reference was made; with it, features of up to 111 differ by 1.7e-4."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration")  # said about GPUs of Intel
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("iterations", [1, 10])
+def test_crop_agrees_with_the_port_stage_by_stage(reference, iterations):
+    folder, network = reference
+    wanted = np.load(folder / f"crop_100007_81x121_K24_deep_it{iterations}.npz")
+    grid = ssn.seed_grid((81, 121), 24)
+    assert (grid.rows, grid.columns) == (4, 5)
+    with plain_convolutions():
+        features = port_features(network, Pillow.open(folder / "crop_100007_81x121.png"), grid, 24)
+    np.testing.assert_allclose(features[0, -5:].numpy(), wanted["input"], atol=1e-4)
+    np.testing.assert_allclose(features[0].numpy(), wanted["feat"], atol=1e-4)
+    q, centres = association.cluster(features, grid, iterations)
+    np.testing.assert_allclose(centres[0].flatten(1).numpy(), wanted["spixel_feat"][:, : grid.cells], atol=1e-4)
+    np.testing.assert_array_equal(association.hard_labels(q, grid)[0].numpy(), wanted["label_raw"])
+    dense = np.zeros((grid.cells, 81 * 121), np.float32)
+    near = association.neighbours(grid)[grid.index.ravel()]
+    for j in range(9):
+        inside = np.flatnonzero(near[:, j] >= 0)
+        dense[near[inside, j], inside] = q[0, j].flatten()[inside].numpy()
+    np.testing.assert_allclose(dense, wanted["Q"][: grid.cells], atol=1e-3)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("variant", ["deep", "pix"])
+def test_whole_image_agrees_with_the_port(shared, reference, variant):
+    folder, network = reference
+    wanted = np.load(folder / f"100007_K100_{variant}.npz")
+    picture = Pillow.open(next((shared / "data/BSDS500").rglob("100007.jpg")))
+    grid = ssn.seed_grid(picture.size[::-1], 100)
+    network = network if variant == "deep" else torch.nn.Identity()
+    with plain_convolutions():
+        features = port_features(network, picture, grid, 100)
+    if variant == "deep":
+        np.testing.assert_allclose(features[0, :, ::8, ::8].numpy(), wanted["feat_sub8"], atol=1e-4)
+    q, _ = association.cluster(features, grid, 10)
+    assert (association.hard_labels(q, grid)[0].numpy() != wanted["label_raw"]).sum() <= 5
+
+
+@pytest.mark.parity
+def test_losses_and_gradients_are_those_of_the_port(reference):
+    folder, network = reference
+    truth = torch.from_numpy(np.load(folder / "loss_gt_crop.npz")["gt"]).long()[None]
+    wanted = json.loads((folder / "meta.json").read_text())["loss"]
+    grid = ssn.seed_grid((81, 121), 24)
+    image = pixels(Pillow.open(folder / "crop_100007_81x121.png"))
+    network.zero_grad()
+    features = network(ssn.scaled_inputs(rgb_to_lab(image), 0.26, 2.5 * 4 / 81))
+    q, _ = association.cluster(features, grid, wanted["n_iter"])
+    reconstruction, compactness = ssn.reconstruction_loss(q, truth, grid), ssn.compactness_loss(q, grid)
+    assert reconstruction.item() == pytest.approx(wanted["recon"], rel=1e-4)
+    assert compactness.item() == pytest.approx(wanted["compact"], rel=1e-5)
+    (reconstruction + 1e-5 * compactness).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.norm().item() == pytest.approx(wanted["grad_norms"][name], rel=1e-2), name
+
+
+@pytest.mark.parity
+def test_position_scale_is_that_of_the_paper(shared):
+    wanted = json.loads((shared / "reference/deep/ssn_nvlabs/meta.json").read_text())
+    for name, values in wanted.items():
+        size, _, count = name.partition("_K")
+        height, width = map(int, size.split("x"))
+        grid = ssn.seed_grid((height, width), int(count))
+        assert (grid.rows, grid.columns) == (values["k_h"], values["k_w"])
+        assert ssn.position_scale(grid, 2.5) == pytest.approx(values["pos_scale"])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 50), (24, 24)])
+def test_grid_never_exceeds_the_count(size):
+    for count in range(1, size[0] * size[1] + 1, 7):
+        grid = ssn.seed_grid(size, count)
+        assert 1 <= grid.cells <= count
+        assert grid.rows <= size[0]
+        assert grid.columns <= size[1]
+
+
+def test_folding_changes_nothing():
+    torch.manual_seed(0)
+    network = create("ssn").build().train()
+    for parameter in network.parameters():
+        parameter.data.normal_(std=0.1)
+    x = torch.randn(2, 5, 21, 25)
+    network(x)
+    network.eval()
+    with torch.no_grad():
+        before = network(x)
+        after = fold(network)(x)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["deep", "linear"])
+def test_a_few_steps_lower_the_loss(variant):
+    torch.manual_seed(0)
+    method = create("ssn", variant=variant, train_segments=9)
+    network = method.build().train()
+    truth = torch.zeros(2, 33, 33, dtype=torch.int64)
+    truth[:, :, 14:] = 1
+    images = (torch.rand(2, 3, 33, 33) * 40 + 100 + 30 * truth[:, None]).to(torch.uint8)
+    optimizer, losses = torch.optim.Adam(network.parameters(), 3e-3), []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = method.loss(network, images, truth)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_flow_is_reconstructed_by_absolute_difference():
+    method = create("ssn", variant="pix", train_segments=4, compactness=0.0)
+    flow = torch.zeros(1, 2, 16, 16)
+    images = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    assert method.loss(method.build(), images, flow).item() == 0
+    flow[:, 0, :, 8:] = 3.0
+    images[..., 8:] = 255
+    sharp = method.loss(method.build(), images, flow).item()
+    images[:] = 0
+    assert sharp < method.loss(method.build(), images, flow).item()
+
+
+def test_needs_truth():
+    method = create("ssn")
+    with pytest.raises(ParameterError, match="label maps"):
+        method.loss(method.build(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None)
+
+
+def test_pix_needs_no_weights_and_splits_quadrants():
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:20, 20:], image[20:, :20], image[20:, 20:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    labels = create("ssn", variant="pix", device="cpu").segment(image, 4)
+    assert (labels[:20, :20] == 0).all()
+    assert (labels[:20, 20:] == 1).all()
+    assert (labels[20:, :20] == 2).all()
+    assert (labels[20:, 20:] == 3).all()
+
+
+def test_batch_equals_one_by_one():
+    method = create("ssn", device="cpu")
+    images = [np.random.default_rng(i).integers(0, 256, (30, 44, 3), np.uint8) for i in range(3)]
+    for one, image in zip(method.assign_batch(images, 12), images, strict=True):
+        alone = method.assign(image, 12)
+        np.testing.assert_array_equal(one.labels, alone.labels)
+        np.testing.assert_allclose(one.features, alone.features, atol=1e-4)

@@ -1,0 +1,133 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from spx_cli import device, weights
+from spx_cli.errors import DeviceError, ParameterError, UnknownName, WeightsError
+from spx_cli.methods import create
+
+LEARNED = ["fcn", "sin", "ssn"]
+
+
+def noise(size=(40, 60), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", sorted(weights.WEIGHTS))
+def test_bundled_file_is_what_its_record_says(name):
+    weights.verify(name)
+    assert weights.path(name).stat().st_size < 5e6
+    assert weights.provenance(weights.path(name))["method"] == weights.WEIGHTS[name].method
+
+
+def test_verify_notices_a_changed_byte(tmp_path, monkeypatch):
+    content = bytearray(weights.path("ssn").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "ssn.safetensors").write_bytes(content)
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    with pytest.raises(WeightsError, match="sha256"):
+        weights.verify("ssn")
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_round_trip_through_a_file(name, tmp_path):
+    torch.manual_seed(0)
+    method = create(name, device="cpu")
+    network = method.build()
+    file = tmp_path / "own.safetensors"
+    assert weights.save(file, network.state_dict(), {"method": name, "steps": "3"}) == weights.sha256(file)
+    assert weights.provenance(file) == {"method": name, "steps": "3"}
+    loaded = create(name, weights=str(file), device="cpu")
+    for key, value in loaded.load().state_dict().items():
+        assert torch.equal(value, network.state_dict()[key])
+    image = noise()
+    np.testing.assert_array_equal(loaded.segment(image, 20), method.bind(network).segment(image, 20))
+
+
+def test_loading_leaves_the_random_numbers_alone():
+    torch.manual_seed(3)
+    wanted = torch.rand(2)
+    torch.manual_seed(3)
+    create("ssn").load()
+    assert torch.equal(torch.rand(2), wanted)
+
+
+def test_weights_of_another_method(tmp_path):
+    file = tmp_path / "w.safetensors"
+    weights.save(file, create("fcn").build().state_dict(), {"method": "fcn"})
+    with pytest.raises(WeightsError, match="'fcn', not of 'sin'"):
+        create("sin", weights=str(file), device="cpu").segment(noise(), 4)
+
+
+def test_tensors_that_do_not_fit(tmp_path):
+    state = create("ssn").build().state_dict()
+    file = tmp_path / "w.safetensors"
+    for change, message in (
+        (lambda s: s.pop("output_conv.0.bias"), "lack 'output_conv.0.bias'"),
+        (lambda s: s.update(extra=torch.zeros(1)), "hold 'extra'"),
+        (lambda s: s.update({"output_conv.0.bias": torch.zeros(4)}), r"shape \(4,\), the network needs \(15,\)"),
+    ):
+        changed = dict(state)
+        change(changed)
+        weights.save(file, changed, {"method": "ssn"})
+        with pytest.raises(WeightsError, match=message):
+            create("ssn", weights=str(file)).load()
+
+
+def test_damaged_and_missing_files(tmp_path):
+    file = tmp_path / "w.safetensors"
+    with pytest.raises(WeightsError, match="no such weights file"):
+        create("ssn", weights=str(file)).load()
+    for content in (b"", b"not safetensors at all", weights.path("ssn").read_bytes()[:1000]):
+        file.write_bytes(content)
+        with pytest.raises(WeightsError, match="cannot be read"):
+            create("ssn", weights=str(file)).load()
+    with pytest.raises(UnknownName, match="did you mean 'ssn'"):
+        create("ssn", weights="ssm").load()
+
+
+def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        weights.save(tmp_path / "w.safetensors", {"a": torch.zeros(2)}, {"method": "ssn"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_device_names():
+    assert device.pick("cpu").type == "cpu"
+    assert device.pick("auto").type in ("cpu", "cuda")
+    with pytest.raises(ParameterError, match="auto, cpu, cuda"):
+        create("ssn", device="gpu")
+    with pytest.raises(DeviceError, match="cuda:99"):
+        device.pick("cuda:99")
+
+
+def test_no_silent_fallback(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DeviceError, match="no CUDA"):
+        create("ssn", device="cuda").segment(noise(), 4)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_method_travels_without_its_network(name):
+    method = create(name, device="cpu")
+    before = method.segment(noise(), 12)
+    content = pickle.dumps(method)
+    assert len(content) < 2000
+    again = pickle.loads(content)
+    assert again == method
+    np.testing.assert_array_equal(again.segment(noise(), 12), before)
+
+
+def test_bound_method_does_not_follow_later_training():
+    torch.manual_seed(0)
+    method = create("ssn", device="cpu")
+    network = method.build().train()
+    bound = method.bind(network)
+    before = bound.assign(noise(), 12).features
+    assert network.training
+    for parameter in network.parameters():
+        parameter.data += 1
+    np.testing.assert_array_equal(bound.assign(noise(), 12).features, before)
