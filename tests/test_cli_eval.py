@@ -212,10 +212,8 @@ def test_a_report_that_cannot_be_written_is_named(spx, data):
     assert "nowhere/run.json" in err
 
 
-@pytest.mark.parametrize("args", [(), ("--jobs", "2")])
-def test_a_real_method(spx, data, args):
-    pytest.importorskip("spx_cli.methods.slic")
-    code, out, err = spx("--data", "data", "-m", "slic", "-k", 20, "--json", *args)
+def test_a_real_method(spx, data):
+    code, out, err = spx("--data", "data", "-m", "slic", "-k", 20, "--json")
     assert (code, err) == (0, "")
     assert {(row["k"], row["components"]) for row in json.loads(out)["rows"]} == {(20, 20)}
 

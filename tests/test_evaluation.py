@@ -535,6 +535,13 @@ def test_folders_that_are_numbers_are_counts(tmp_path, name, count):
     assert LabelFolder(tmp_path / "maps").counts == (count,)
 
 
+def test_what_lies_beside_folders_of_counts_is_passed_over(data, maps, tmp_path):
+    (tmp_path / "tool/results.csv").write_text("no,map\n")
+    document = evaluate(data, [LabelFolder(tmp_path / "tool")])
+    assert document.failures == []
+    assert {row["k_requested"] for row in document.summary} == {4, 16}
+
+
 def test_a_folder_without_maps_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         LabelFolder(tmp_path / "nowhere")

@@ -45,7 +45,8 @@ def _resident(method: Method) -> Method:
 class LabelFolder:
     """Label maps that lie in a folder, named as their images; folders below it that are numbers are counts asked for.
 
-    The folder's name stands for the method. Maps that lie in the folder itself have None for the count asked for.
+    The folder's name stands for the method. Where no folder is a number, the count asked for is None; where one is,
+    what lies beside it (tables of results, say) is passed over.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -68,7 +69,8 @@ class LabelFolder:
                 files[key] = (*files.get(key, ()), path)
         if not self._maps:
             raise DataError(f"no label maps in {root}: looked for files ending in {', '.join(sorted(MAPS))}")
-        self.counts = tuple(sorted(self._maps, key=lambda count: -1 if count is None else count))
+        numbers = sorted(count for count in self._maps if count is not None)
+        self.counts: tuple[int | None, ...] = tuple(numbers) or (None,)
 
     def __str__(self) -> str:
         return str(self.root)
