@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from spx_cli.methods.base import Method
 
 METHODS = {
+    "scalp": "spx_cli.methods.scalp:SCALP",
     "watershed": "spx_cli.methods.watershed:Watershed",
     "etps": "spx_cli.methods.etps:ETPS",
     "lsc": "spx_cli.methods.lsc:LSC",
