@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from spx_cli.methods.base import Method
 
 METHODS = {
+    "mslic": "spx_cli.methods.mslic:ManifoldSLIC",
     "scalp": "spx_cli.methods.scalp:SCALP",
     "watershed": "spx_cli.methods.watershed:Watershed",
     "etps": "spx_cli.methods.etps:ETPS",
+    "ers": "spx_cli.methods.ers:ERS",
     "lsc": "spx_cli.methods.lsc:LSC",
     "reseeds": "spx_cli.methods.seeds:RESEEDS",
     "seeds": "spx_cli.methods.seeds:SEEDS",
