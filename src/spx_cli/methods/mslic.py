@@ -148,7 +148,7 @@ def _claim(k, centre, half, planes, color_weight, nearest, labels):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _update(planes, labels, total, centres):
-    """planes (3, H, W), labels (H, W), total (K, 6) float64 scratch; moves centres (K, 5) to the means of their pixels."""
+    """planes (3, H, W), labels (H, W), total (K, 6) float64 scratch; centres (K, 5) move to their means."""
     _, height, width = planes.shape
     total[:] = 0
     for y in range(height):
