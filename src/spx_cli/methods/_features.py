@@ -7,19 +7,16 @@ from numba import njit
 
 from spx_cli.types import Features
 
-# Lab units per grid spacing. Merging by colour alone joins the far ends of long regions; on BSDS500 train and val this
-# much position is worth .003 ASA at 400 regions and .006 at 100.
-POSITION = 4.0
 
+def with_position(lab: Features, n_segments: int, *, weight: float = 4.0) -> Features:
+    """Return (H, W, 5): Lab, then (y, x) scaled so that one grid spacing of `n_segments` regions counts `weight`.
 
-def with_position(lab: Features, n_segments: int) -> Features:
-    """Return (H, W, 5): Lab, then (y, x) of which one grid spacing of `n_segments` regions counts POSITION.
-
-    lab : (H, W, 3) float32.
+    lab : (H, W, 3) float32. weight : Lab units. Merging by colour alone joins the far ends of long regions; on BSDS500
+    train and val a weight of 4 gains LSC .003 ASA at 400 regions and .006 at 100. Less keeps more boundaries.
     """
     height, width, _ = lab.shape
     out = np.empty((height, width, 5), np.float32)
-    _append_position(lab, POSITION / sqrt(height * width / n_segments), out)
+    _append_position(lab, weight / sqrt(height * width / n_segments), out)
     return out
 
 

@@ -1,0 +1,157 @@
+"""ERS (Liu et al., CVPR 2011): the entropy rate of a random walk on the pixel graph, balanced, maximised greedily.
+
+Edges are added one by one, never closing a cycle, each the one with the largest gain of
+
+    H(A) + lambda B(A),    H: entropy rate of the walk on the chosen edges A (Eq. 4),
+                           B: entropy of the cluster sizes less the number of clusters (Eq. 6),
+
+until n_segments clusters are left. Gains only fall as edges are added, so an edge is valued anew when it reaches the
+top of the queue, and taken if it is still there. On 4-neighbours clusters are 4-connected by construction.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from spx_cli.color import rgb_to_lab
+from spx_cli.methods._features import smooth, with_position
+from spx_cli.methods.base import Method
+from spx_cli.params import param
+from spx_cli.types import Assignment, Image
+
+# The queue is one list of edges per bin of 1 - gain / (largest first gain): bins are the upper bits of a float32, 512
+# to the octave from 2^-12 to 2^12. Costs only rise, so the lists are emptied in order.
+_SHIFT = 14
+_LOWEST = int(np.float32(2.0**-12).view(np.int32)) >> _SHIFT
+_BINS = (int(np.float32(2.0**12).view(np.int32)) >> _SHIFT) - _LOWEST + 1
+_FAINT = 1e-20  # least weight of an edge, so that an image of pure noise still has an order
+
+
+@dataclass(frozen=True, kw_only=True)
+class ERS(Method):
+    """Entropy rate superpixels: compact and homogeneous clusters of similar size. Deterministic, exactly n_segments."""
+
+    name = "ers"
+    paper = "doi:10.1109/CVPR.2011.5995323"
+    surplus = 4.0
+
+    sigma: float = param(3.0, "Lab units, width of the Gaussian that turns colour difference into edge weight", gt=0)
+    balance: float = param(0.5, "lambda', weight of the balancing term", ge=0)
+
+    def assign(self, image: Image, n_segments: int) -> Assignment:
+        """Return the map of the trees that the chosen edges form, numbered by one of their pixels."""
+        lab = rgb_to_lab(image)
+        weight = _edge_weights(lab, self.sigma, _FAINT)
+        labels = _greedy(weight, n_segments, self.balance, _SHIFT, _LOWEST, _BINS)
+        return Assignment(labels, with_position(smooth(lab, 2), n_segments, weight=1.5))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _edge_weights(lab, sigma, faint):
+    """lab (H, W, 3). Returns (H, W, 2) float32: weight of the edges to the right and down; 0 where there is none."""
+    height, width, channels = lab.shape
+    weight = np.zeros((height, width, 2), np.float32)
+    scale = np.float32(-0.5 / (sigma * sigma))
+    for y in range(height):
+        for x in range(width):
+            for side in range(2):
+                v, u = y + side, x + 1 - side
+                if v < height and u < width:
+                    square = np.float32(0)
+                    for c in range(channels):
+                        difference = lab[y, x, c] - lab[v, u, c]
+                        square += difference * difference
+                    weight[y, x, side] = max(np.exp(scale * square), np.float32(faint))
+    return weight
+
+
+@njit(cache=True, nogil=True)
+def _root(parent, i):
+    """parent (N,) int32: the parent, or minus the size at a root. Halves the path on the way."""
+    while parent[i] >= 0:
+        up = parent[i]
+        if parent[up] >= 0:
+            parent[i] = parent[up]
+        i = up
+    return i
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _walk_gain(a, b, w):
+    """Scalars: loop weights at both ends of an edge and its weight. The rise of H, times the sum of all weights."""
+    # A loop holds at least the edges not yet chosen; rounding may leave it less.
+    a, b = max(a, w), max(b, w)
+    gain = a * np.log(a) + b * np.log(b) - 2 * w * np.log(w)
+    if a > w:
+        gain -= (a - w) * np.log(a - w)
+    if b > w:
+        gain -= (b - w) * np.log(b - w)
+    return gain
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _bin(cost, shift, lowest, bins):
+    """Scalar: bin of a cost, see _SHIFT."""
+    return min(max((np.float32(max(cost, 0.0)).view(np.int32) >> shift) - lowest, 0), bins - 1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _greedy(weight, n_segments, balance, shift, lowest, bins):
+    """weight (H, W, 2). Returns (H, W) int32: a pixel of the cluster that each pixel belongs to, as its flat index.
+
+    Edge 2 i + side leaves pixel i. The walk starts with no edge, so each pixel's loop has the weight of all its edges.
+    """
+    height, width, _ = weight.shape
+    pixels = height * width
+    w = weight.reshape(-1)
+    step = (1, width)
+    loop = np.zeros(pixels, np.float32)
+    for i in range(pixels):
+        for side in range(2):
+            if w[2 * i + side] > 0:
+                loop[i] += w[2 * i + side]
+                loop[i + step[side]] += w[2 * i + side]
+    largest = 0.0
+    for e in range(2 * pixels):
+        if w[e] > 0:
+            largest = max(largest, _walk_gain(loop[e >> 1], loop[(e >> 1) + step[e & 1]], w[e]))
+    # lambda = lambda' K beta, beta the ratio of the largest gains of H and B (section 4.3). Merging clusters of a and b
+    # pixels loses t(a + b) - t(a) - t(b) with t(n) = n log n / N; that it also loses a cluster is the same for all.
+    table = np.zeros(pixels + 1, np.float32)
+    for n in range(1, pixels + 1):
+        table[n] = balance * n_segments / pixels * n * np.log(n)
+    head, follow = np.full(bins, -1, np.int32), np.empty(2 * pixels, np.int32)
+    for e in range(2 * pixels - 1, -1, -1):
+        if w[e] > 0:
+            gain = _walk_gain(loop[e >> 1], loop[(e >> 1) + step[e & 1]], w[e])
+            b = _bin(1 - gain / largest + table[2], shift, lowest, bins)
+            follow[e], head[b] = head[b], e
+    parent = np.full(pixels, -1, np.int32)
+    left, b = pixels, 0
+    while left > n_segments and b < bins:
+        e = head[b]
+        if e < 0:
+            b += 1
+            continue
+        head[b] = follow[e]
+        i, j = e >> 1, (e >> 1) + step[e & 1]
+        one, other = _root(parent, i), _root(parent, j)
+        if one == other:
+            continue
+        n, m = -parent[one], -parent[other]
+        cost = 1 - _walk_gain(loop[i], loop[j], w[e]) / largest + (table[n + m] - table[n] - table[m])
+        now = _bin(cost, shift, lowest, bins)
+        if now > b:
+            follow[e], head[now] = head[now], e
+            continue
+        loop[i] -= w[e]
+        loop[j] -= w[e]
+        if n < m:
+            one, other = other, one
+        parent[other], parent[one] = one, -(n + m)
+        left -= 1
+    labels = np.empty(pixels, np.int32)
+    for i in range(pixels):
+        labels[i] = _root(parent, i)
+    return labels.reshape(height, width)
