@@ -42,6 +42,17 @@ def test_compiled_kernels_equal_plain_torch(grid, channels):
         torch.testing.assert_close(got.double(), wanted, atol=3e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_labels_of_inference_are_those_of_the_differentiable(grid, iterations):
+    features = torch.randn(2, 7, grid.height, grid.width, generator=torch.Generator().manual_seed(0))
+    wanted = association.hard_labels(association.cluster(features, grid, iterations)[0], grid)
+    got = association.cluster_labels(features, grid, iterations)
+    assert got.dtype == torch.int32
+    assert (got != wanted).float().mean() < 1e-3  # within the rounding of a softmax, two weights may be equal
+    assert torch.equal(association.cluster_labels(features.double(), grid, iterations), wanted.int())
+
+
 def test_gradients_of_plain_torch_are_right():
     grid, truth = Grid(6, 7, 2, 3), torch.randint(-1, 3, (1, 6, 7), generator=torch.Generator().manual_seed(1))
     x = torch.randn(1, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()

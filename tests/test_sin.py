@@ -43,7 +43,7 @@ def test_probabilities_and_maps_are_those_of_the_authors(shared, reference, shap
         for axis, scores in (("h", level.horizontal), ("v", level.vertical)):
             if f"prob{i}_{axis}" in wanted:
                 np.testing.assert_allclose(scores[0].softmax(0).numpy(), wanted[f"prob{i}_{axis}"], atol=1e-5)
-    np.testing.assert_array_equal(sin.expand(levels)[0] + 1, wanted["label_net"])
+    np.testing.assert_array_equal(sin.expand(sin.decide(levels))[0] + 1, wanted["label_net"])
 
 
 @pytest.mark.parity
@@ -80,7 +80,7 @@ def random_levels(rows, columns, seed):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
 def test_superpixels_are_connected_whatever_the_scores(rows, columns, seed):
-    labels = sin.expand(random_levels(rows, columns, seed))[0]
+    labels = sin.expand(sin.decide(random_levels(rows, columns, seed)))[0]
     assert labels.shape == (16 * rows - 15, 16 * columns - 15)
     _, count = maps.components(labels)
     assert count == len(np.unique(labels)) == rows * columns
@@ -90,8 +90,26 @@ def test_inserted_columns_follow_the_scores():
     scores = torch.zeros(1, 2, 1, 5)
     scores[0, 1, 0, 3] = 1  # the second new column prefers its right; the first is a tie
     scores[0, 1, 0, ::2] = 9  # old columns keep their label whatever their scores
-    labels = sin.insert(torch.tensor([[[4, 5, 6]]], dtype=torch.int32), scores)
-    assert labels.tolist() == [[[4, 4, 5, 6, 6]]]
+    lead = sin.decide([Level(scores, scores)])[0].horizontal
+    assert sin.insert(torch.tensor([[[4, 5, 6]]], dtype=torch.int32), lead).tolist() == [[[4, 4, 5, 6, 6]]]
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 1), (4, 5)])
+def test_deployed_network_decides_the_same(skips, shape):
+    torch.manual_seed(0)
+    method = create("sin", skips=skips)
+    network = method.build()
+    x = torch.randn(2, 3, 16 * shape[0] - 15, 16 * shape[1] - 15)
+    if x.shape[2] > 1 and x.shape[3] > 1:
+        network.train()(x)  # so that the batch normalisations have something to fold
+    network.eval()
+    with torch.no_grad():
+        wanted = sin.decide(network(x))
+        got = method.bind(network).network(x)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a.horizontal, b.horizontal, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(a.vertical, b.vertical, atol=1e-4, rtol=1e-4)
 
 
 def test_level_loss_counts_pixels_with_exactly_one_neighbour_of_their_own():

@@ -133,6 +133,22 @@ def test_folding_changes_nothing():
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
 
+def test_deployed_network_gives_the_same_features():
+    torch.manual_seed(0)
+    method = create("ssn")
+    network = method.build()
+    for parameter in network.parameters():
+        parameter.data.normal_(std=0.1)
+    x = torch.randn(2, 5, 21, 25)
+    network.train()(x)
+    network.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(method.bind(network).network(x), network(x), atol=1e-4, rtol=1e-4)
+        rough = create("ssn", precision="bfloat16").bind(network).network(x)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, network(x), atol=0.1, rtol=0.05)
+
+
 @pytest.mark.parametrize("variant", ["deep", "linear"])
 def test_a_few_steps_lower_the_loss(variant):
     torch.manual_seed(0)

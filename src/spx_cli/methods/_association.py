@@ -91,6 +91,26 @@ def cluster(features: Tensor, grid: Grid, iterations: int) -> tuple[Tensor, Tens
     return _cluster_torch(features, centres, grid, iterations)
 
 
+def cluster_labels(features: Tensor, grid: Grid, iterations: int) -> Tensor:
+    """Return the hard labels (B, H, W), int32, of `cluster`, with less work and memory; not differentiable."""
+    if not _compiled(features):
+        return hard_labels(cluster(features, grid, iterations)[0], grid).int()
+    batch, channels = features.shape[:2]
+    table, total, edges = neighbours(grid), batch * grid.cells, _edges(grid)
+    origin = initial_centres(features, grid).flatten(2).transpose(1, 2).reshape(total, channels).contiguous().numpy()
+    tiles = np.empty((total, channels, grid.area), np.float32)
+    parallel(_to_tiles, total, _pixels_last(features), *edges, origin, tiles)
+    means, weights = origin, np.empty(total, np.float32)
+    no_q, sums = np.empty((0, 9, 0), np.float32), np.empty((total, 9, channels + 1), np.float32)
+    for _ in range(iterations - 1):
+        parallel(_associate, total, tiles, means, origin, table, *edges, no_q, sums)
+        means = np.empty_like(means)
+        parallel(_update, total, sums, table, means, weights)
+    labels = np.empty((batch, grid.height, grid.width), np.int32)
+    parallel(_nearest, total, tiles, means, origin, table, *edges, labels)
+    return torch.from_numpy(labels)
+
+
 def pool(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
     """Return the weighted means of the pixel property x (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
     ones = torch.ones_like(x[:, :1])
@@ -564,7 +584,7 @@ def _scores(near, bias, pixels, start, n, z):
 
 @_fast
 def _associate(first, last, tiles, means, origin, table, rows, columns, q, sums):
-    """One association. tiles (T, C, area) -> q (T, 9, area), sums (T, 9, C + 1) of q times (features, 1)."""
+    """One association. tiles (T, C, area) -> q (T, 9, area) or none; sums (T, 9, C + 1) of q times (features, 1)."""
     channels = tiles.shape[1]
     near, bias = np.empty((9, channels), np.float32), np.empty(9, np.float32)
     z, bits = np.empty((9, _CHUNK), np.float32), np.empty(_CHUNK, np.int32)
@@ -575,8 +595,8 @@ def _associate(first, last, tiles, means, origin, table, rows, columns, q, sums)
         part[:] = 0
         sums[tile] = 0
         pixels = tiles[tile]
-        for j in range(9):
-            q[tile, j, area:] = 0
+        if len(q):
+            q[tile, :, area:] = 0
         for start in range(0, area, _CHUNK):
             n = min(_CHUNK, area - start)
             _scores(near, bias, pixels, start, n, z)
@@ -584,13 +604,45 @@ def _associate(first, last, tiles, means, origin, table, rows, columns, q, sums)
             _product_transposed(z, pixels, start, n, part)
             for j in range(9):
                 row, total = z[j, :n], np.float32(0)
-                q[tile, j, start : start + n] = row
+                if len(q):
+                    q[tile, j, start : start + n] = row
                 for p in range(n):
                     total += row[p]
                 sums[tile, j, channels] += total
         for j in range(9):
             for c in range(channels):
                 sums[tile, j, c] = part[j, c] + sums[tile, j, channels] * origin[tile, c]
+
+
+@_fast
+def _nearest(first, last, tiles, means, origin, table, rows, columns, labels):
+    """tiles (T, C, area) -> labels (B, H, W): the nearest of the nine centres, the first of equals."""
+    cells, channels, width = table.shape[0], tiles.shape[1], len(columns) - 1
+    near, bias = np.empty((9, channels), np.float32), np.empty(9, np.float32)
+    z, best = np.empty((9, _CHUNK), np.float32), np.empty(_CHUNK, np.int32)
+    for tile in range(first, last):
+        _near(tile, means, origin, table, near, bias)
+        b, cell = divmod(tile, cells)
+        i, j = divmod(cell, width)
+        y, x = rows[i], columns[j]
+        area = _area(tile, rows, columns)
+        for start in range(0, area, _CHUNK):
+            n = min(_CHUNK, area - start)
+            _scores(near, bias, tiles[tile], start, n, z)
+            top = z[0]
+            best[:n] = 0
+            for k in range(1, 9):
+                row = z[k]
+                for p in range(n):
+                    if row[p] > top[p]:
+                        top[p] = row[p]
+                        best[p] = k
+            for p in range(n):
+                labels[b, y, x] = table[cell, best[p]]
+                x += 1
+                if x == columns[j + 1]:
+                    x = columns[j]
+                    y += 1
 
 
 @_fast

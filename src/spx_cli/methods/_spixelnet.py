@@ -55,7 +55,7 @@ class Encoder(nn.Module):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Return five maps, from full size to a sixteenth."""
-        maps = []
+        maps, x = [], x.to(next(self.parameters()).dtype)
         for i in range(len(WIDTHS)):
             x = self.part(f"conv{i}b", self.part(f"conv{i}a", x))
             maps.append(x)

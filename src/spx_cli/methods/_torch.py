@@ -33,6 +33,8 @@ class TorchMethod(Method):
 
     weights: str = param("", "bundled weights by name, or the path of a .safetensors file")
     device: str = param("auto", "auto, cpu, cuda or cuda:N")
+    # On a CPU that computes in it, bfloat16 doubles the speed and keeps ASA; it moves 1 to 3 % of the pixels.
+    precision: str = param("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +56,15 @@ class TorchMethod(Method):
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the assignments of images of one size, computed together."""
 
+    def deploy(self, network: nn.Module) -> nn.Module:
+        """Return what segments in place of `network`, which it may change: as fast, and as small, as can be."""
+        return fold(network).to(self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that `precision` names."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return about n_segments labels and the features in which to finish them."""
         return self.assign_batch([image], n_segments)[0]
@@ -69,16 +80,20 @@ class TorchMethod(Method):
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network as it segments: on `device`, in eval mode, batch normalisation folded into the convolutions."""
-        return _deploy(self.load(), device.pick(self.device))
+        """The network as it segments: on `device`, in eval mode, without gradients."""
+        return self._ready(self.load(), device.pick(self.device))
 
     def bind(self, network: nn.Module) -> Self:
         """Return a copy that segments with the present weights of `network`, as training does to validate."""
         bound = replace(self)
         inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
         where = next((p.device for p in inner.parameters()), torch.device("cpu"))
-        bound.__dict__["network"] = _deploy(copy.deepcopy(inner), where)
+        bound.__dict__["network"] = self._ready(copy.deepcopy(inner), where)
         return bound
+
+    def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
+        ready = self.deploy(network.eval()).eval().requires_grad_(False)
+        return ready.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "network"}
@@ -96,11 +111,6 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
             found, needed = tuple(state[name].shape), tuple(own[name].shape)
             raise WeightsError(f"weights {source!r}: {name!r} has shape {found}, the network needs {needed}")
     network.load_state_dict(state, strict=True)
-
-
-def _deploy(network: nn.Module, where: torch.device) -> nn.Module:
-    fold(network.eval()).requires_grad_(False)
-    return network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def fold(network: nn.Module) -> nn.Module:

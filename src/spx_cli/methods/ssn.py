@@ -11,7 +11,7 @@ from torch.nn import functional
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
-from spx_cli.methods._torch import TorchMethod, rgb_to_lab, stack
+from spx_cli.methods._torch import TorchMethod, fold, rgb_to_lab, stack
 from spx_cli.params import param
 from spx_cli.recipe import Recipe
 from spx_cli.types import Assignment, Image
@@ -55,6 +55,11 @@ class SSN(TorchMethod):
         network = Deep(self.channels) if self.variant == "deep" else linear(self.channels)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
+    def deploy(self, network: nn.Module) -> nn.Module:
+        """Return the network folded, its last layer split."""
+        fold(network)
+        return Split(network).to(self.dtype) if isinstance(network, Deep) else network
+
     def inputs(self, images: Tensor, grid: Grid) -> Tensor:
         """Return scaled (L, a, b, y, x), float32 (B, 5, H, W), for uint8 RGB images."""
         return scaled_inputs(rgb_to_lab(images), self.color_scale, position_scale(grid, self.eta))
@@ -79,9 +84,8 @@ class SSN(TorchMethod):
         network = self.network
         where = next((p.device for p in network.parameters()), torch.device("cpu"))
         with torch.inference_mode():
-            features = network(self.inputs(stack(images, where), grid)).float()
-            q, _ = association.cluster(features, grid, self.iterations)
-            labels = association.hard_labels(q, grid).int().cpu().numpy()
+            features = network(self.inputs(stack(images, where), grid))
+            labels = association.cluster_labels(features, grid, self.iterations).cpu().numpy()
             rows = features.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return [Assignment(*pair) for pair in zip(labels, rows, strict=True)]
 
@@ -154,6 +158,31 @@ class Deep(nn.Module):
         s3 = self.scale3(s2)
         up2, up3 = (functional.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False) for s in (s2, s3))
         return torch.cat([self.output_conv(torch.cat([x.to(s1.dtype), s1, up2, up3], 1)).to(x.dtype), x], 1)
+
+
+class Split(nn.Module):
+    """A folded Deep that adds up its last layer map by map: the concatenation of all maps is never built."""
+
+    def __init__(self, deep: Deep) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList([deep.scale1, deep.scale2, deep.scale3])
+        last = deep.output_conv[0].state_dict()
+        width = (last["weight"].shape[1] - INPUTS) // 3
+        self.parts = nn.ModuleList()
+        for i, weight in enumerate(torch.split(last["weight"], [INPUTS, width, width, width], 1)):
+            part = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=i == 0)
+            part.load_state_dict({"weight": weight, "bias": last["bias"]} if i == 0 else {"weight": weight})
+            self.parts.append(part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features as Deep does, float32."""
+        s = x.to(next(self.parameters()).dtype)
+        total = self.parts[0](s)
+        for scale, part in zip(self.scales, list(self.parts)[1:], strict=True):
+            s = scale(s)
+            same = s.shape[2:] == x.shape[2:]
+            total += part(s if same else functional.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False))
+        return torch.cat([total.relu_().to(x.dtype), x], 1)
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
