@@ -15,7 +15,7 @@ def features_of(labels, channels=3):
 @given(label_maps(), st.data())
 def test_any_map_becomes_exactly_k_regions(labels, data):
     n = data.draw(st.integers(1, labels.size))
-    finished = finish(labels, features_of(labels), n)
+    finished = finish(labels, features_of(labels), 0.0, n)
     algebra.check(finished)
     assert finished.max() + 1 == n
 
@@ -23,21 +23,21 @@ def test_any_map_becomes_exactly_k_regions(labels, data):
 @given(label_maps(), st.data())
 def test_finishing_twice_changes_nothing(labels, data):
     n = data.draw(st.integers(1, labels.size))
-    once = finish(labels, features_of(labels), n)
-    assert np.array_equal(finish(once, features_of(labels), n), once)
+    once = finish(labels, features_of(labels), 0.0, n)
+    assert np.array_equal(finish(once, features_of(labels), 0.0, n), once)
 
 
 @given(label_maps(), st.data())
 def test_the_native_count_leaves_no_debris(labels, data):
     n = data.draw(st.integers(1, labels.size))
-    finished = finish(labels, features_of(labels), n, exact=False)
+    finished = finish(labels, features_of(labels), 0.0, n, exact=False)
     algebra.check(finished)
     assert np.bincount(finished.ravel()).min() >= min(int(SMALL * labels.size / n), labels.size)
 
 
 def test_regions_are_only_merged_when_there_are_too_many():
     labels = np.repeat(np.arange(4), 5)[None].repeat(3, 0)
-    merged = finish(labels, features_of(labels), 2)
+    merged = finish(labels, features_of(labels), 0.0, 2)
     for i in range(4):
         assert len(np.unique(merged[labels == i])) == 1
 
@@ -70,3 +70,11 @@ def test_the_upstream_rule_splits_merges_and_keeps_ids_consecutive(labels, n):
 def test_the_upstream_rule_agrees_with_the_authors(shared, name):
     fixture = np.load(shared / "reference" / "deep" / "ssn" / f"{name}.npz")
     assert np.array_equal(upstream_rule(fixture["label_raw"], 100), fixture["label_post"])
+
+
+def test_position_keeps_long_regions_from_growing_together():
+    labels = np.array([[0] * 8, [1] * 8, [2] * 8, [3] * 8], np.int32)
+    labels[:, 4:] += 4
+    even = np.zeros((4, 8, 1), np.float32)
+    pairs = finish(labels, even, 1.0, 4)
+    assert np.array_equal(pairs[:2, :4], np.zeros((2, 4)))

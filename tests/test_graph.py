@@ -67,3 +67,9 @@ def test_no_debris_is_left_unless_the_count_forbids(labels, min_size, n_regions)
     _, graph = absorb(region_graph(labels, np.zeros((*labels.shape, 1), np.float32)), min_size, n_regions)
     assert graph.size.sum() == labels.size
     assert graph.size.min() >= min_size or len(graph.size) <= n_regions
+
+
+def test_position_counts_as_two_more_features():
+    labels = np.array([[0, 0, 1], [0, 0, 1]])
+    graph = region_graph(labels, np.full((2, 3, 1), 7, np.int16), position=2.0)
+    np.testing.assert_allclose(graph.mean, [[7, 1, 1], [7, 1, 4]])

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 
 from spx_cli.types import Features, Image
 
+# `Assignment.position` for methods that hand over Lab: one grid spacing counts as much as so many units of colour. On
+# BSDS500 train and val it gains SLIC .003 ASA at 400 regions and .008 at 100; from 2 to 6 it makes little difference.
+POSITION = 4.0
 FIXED_POINT = 128  # units of `lab_planes` per unit of Lab; the largest value is then below 2^14
 
 

@@ -8,6 +8,7 @@
 It runs after every method, so connectivity, cleaning and counts are decided here and nowhere else.
 """
 
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,17 @@ from spx_cli.types import Labels
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
 
 
-def finish(labels: NDArray[Any], features: NDArray[Any], n_segments: int, *, exact: bool = True) -> Labels:
+def finish(
+    labels: NDArray[Any], features: NDArray[Any], position: float, n_segments: int, *, exact: bool = True
+) -> Labels:
     """Return the map as Labels: connected, debris merged, ids in raster order, exactly `n_segments` regions.
 
-    labels : (H, W) integers of any kind. features : (H, W, C) numbers in which regions are compared.
+    labels : (H, W) integers of any kind. features : (H, W, C) numbers in which regions are compared, and `position`
+        as in `Assignment`.
     exact : False keeps the count that the map has once it is clean.
 
     >>> scattered = np.array([[0, 1, 0, 0], [0, 1, 0, 0]])
-    >>> finish(scattered, np.zeros((2, 4, 1), np.float32), 3)
+    >>> finish(scattered, np.zeros((2, 4, 1), np.float32), 0.0, 3)
     array([[0, 1, 2, 2],
            [0, 1, 2, 2]], dtype=int32)
     """
@@ -37,7 +41,8 @@ def finish(labels: NDArray[Any], features: NDArray[Any], n_segments: int, *, exa
     count, into = runs.regions, np.arange(runs.regions, dtype=np.int32)
     if count > n_segments or not exact:
         min_size = int(SMALL * labels.size / n_segments)
-        into, graph = absorb(region_graph(runs, features), min_size, n_segments if exact else 1)
+        per_pixel = position / sqrt(labels.size / n_segments)
+        into, graph = absorb(region_graph(runs, features, position=per_pixel), min_size, n_segments if exact else 1)
         count = len(graph.size)
         if exact and count > n_segments:
             into, count = merge(graph, n_segments)[into], n_segments

@@ -31,16 +31,17 @@ class RegionGraph(NamedTuple):
     border: NDArray[np.int32]
 
 
-def region_graph(labels: Labels | Runs, features: NDArray[Any]) -> RegionGraph:
+def region_graph(labels: Labels | Runs, features: NDArray[Any], *, position: float = 0.0) -> RegionGraph:
     """Return the graph of the 4-connected regions of a map.
 
     labels : (H, W) integers, or their `find_runs`. features : (H, W, C) numbers.
+    position : feature units per pixel; above 0 the means end in the scaled centre (y, x), so `mean` is (R, C + 2).
 
     >>> region_graph(np.array([[0, 0, 1]]), np.array([[[1], [3], [5]]], np.float32)).mean[:, 0]
     array([2., 5.])
     """
     runs = labels if isinstance(labels, Runs) else find_runs(labels)
-    size, mean = _region_means(runs.first, runs.start, runs.region, runs.regions, features)
+    size, mean = _region_means(runs.first, runs.start, runs.region, runs.regions, features, position)
     edges, border = _region_edges(runs.first, runs.start, runs.region, runs.regions, runs.width)
     return RegionGraph(size, mean, edges, border)
 
@@ -70,16 +71,19 @@ def merge(graph: RegionGraph, n_regions: int) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
-def _region_means(first, start, region, count, features):
-    """first (H + 1,), start (M + 1,), region (M,); features (H, W, C). Returns (R,) int64 and (R, C) float64."""
+def _region_means(first, start, region, count, features, position):
+    """first (H + 1,), start (M + 1,), region (M,); features (H, W, C). Returns (R,) int64, (R, C or C + 2) float64."""
     height, width, channels = features.shape
     size = np.zeros(count, np.int64)
-    total = np.zeros((count, channels), np.float64)
+    total = np.zeros((count, channels + 2 * (position > 0)), np.float64)
     for y in range(height):
         for j in range(first[y], first[y + 1]):
             stop = start[j + 1] if j + 1 < first[y + 1] else width
             r = region[j]
             size[r] += stop - start[j]
+            if position > 0:
+                total[r, channels] += position * y * (stop - start[j])
+                total[r, channels + 1] += position * 0.5 * (start[j] + stop - 1) * (stop - start[j])
             if channels == 3:
                 # Lab, nearly always: three sums in registers, three times as fast as the loop over channels.
                 first_sum, second_sum, third_sum = 0.0, 0.0, 0.0
@@ -95,7 +99,7 @@ def _region_means(first, start, region, count, features):
                     for c in range(channels):
                         total[r, c] += features[y, x, c]
     for r in range(count):
-        for c in range(channels):
+        for c in range(total.shape[1]):
             total[r, c] /= size[r]
     return size, total
 

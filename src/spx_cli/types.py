@@ -24,7 +24,10 @@ class Assignment(NamedTuple):
     labels : (H, W) integers of any kind: scattered, with gaps, 8-connected. Ids are not negative.
     features : (H, W, C) real numbers in any unit, the space in which the method compares pixels; regions are merged by
         their distance there. Most methods hand over Lab (`color.rgb_to_lab`), the learned ones their pixel features.
+    position : how much one grid spacing, sqrt(H W / n_segments), of distance between two regions' centres counts beside
+        their features, in units of the features. By features alone long regions grow together end to end.
     """
 
     labels: NDArray[Any]
     features: NDArray[Any]
+    position: float = 0.0

@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 from numba import njit
 
-from spx_cli.color import FIXED_POINT, lab_planes
+from spx_cli.color import FIXED_POINT, POSITION, lab_planes
 from spx_cli.methods._grid import grid_seeds
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -26,7 +26,7 @@ class SLIC(Method):
 
     name = "slic"
     paper = "doi:10.1109/TPAMI.2012.120"
-    surplus = 1.25
+    surplus = 1.5
 
     compactness: float = param(18.0, "m, weight of distance in position against distance in Lab", gt=0)
     iterations: int = param(5, "rounds of k-means", ge=1)
@@ -43,7 +43,7 @@ class SLICO(Method):
 
     name = "slico"
     paper = "doi:10.1109/TPAMI.2012.120"
-    surplus = 1.25
+    surplus = 1.5
 
     iterations: int = param(5, "rounds of k-means", ge=1)
     row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
@@ -63,7 +63,7 @@ def _cluster(
     labels = np.zeros((height, width + 2 * _PAD), np.int32)
     _kmeans(planes, seeds, spacing, compactness, iterations, row_step, adaptive, _PAD, _LANES, labels)
     inside = slice(_PAD, _PAD + width)
-    return Assignment(labels[:, inside], planes[:, :, inside].transpose(1, 2, 0))
+    return Assignment(labels[:, inside], planes[:, :, inside].transpose(1, 2, 0), POSITION * FIXED_POINT)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.color import rgb_to_lab
+from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.methods._grid import grid_seeds
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -26,14 +26,14 @@ class SNIC(Method):
 
     name = "snic"
     paper = "doi:10.1109/CVPR.2017.520"
-    surplus = 1.25
+    surplus = 2.0
 
     compactness: float = param(20.0, "m, weight of distance in position against distance in Lab", gt=0)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the grown regions: as many as the seed grid has cells."""
         lab = rgb_to_lab(image)
-        return Assignment(grow(lab, n_segments, self.compactness), lab)
+        return Assignment(grow(lab, n_segments, self.compactness), lab, POSITION)
 
 
 def grow(features: NDArray[Any], n_segments: int, compactness: float) -> Labels:
