@@ -15,6 +15,7 @@ METHODS = {
     "watershed": "spx_cli.methods.watershed:Watershed",
     "etps": "spx_cli.methods.etps:ETPS",
     "ers": "spx_cli.methods.ers:ERS",
+    "fh": "spx_cli.methods.fh:FH",
     "lsc": "spx_cli.methods.lsc:LSC",
     "reseeds": "spx_cli.methods.seeds:RESEEDS",
     "seeds": "spx_cli.methods.seeds:SEEDS",
