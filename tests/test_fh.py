@@ -18,7 +18,7 @@ def naive(image, scale):
                 if v < height and u < width:
                     weight = int(32 * np.sqrt(((lab[y, x] - lab[v, u]) ** 2).sum())) / 32
                     edges.append((weight, y * width + x, v * width + u))
-    region, inside = {p: {p} for p in range(height * width)}, {p: 0.0 for p in range(height * width)}
+    region, inside = {p: {p} for p in range(height * width)}, dict.fromkeys(range(height * width), 0.0)
     owner = list(range(height * width))
     for weight, p, q in sorted(edges, key=lambda edge: edge[0]):
         a, b = owner[p], owner[q]

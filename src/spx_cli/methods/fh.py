@@ -64,7 +64,7 @@ def _debris(pixels: int, n_segments: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _sorted_edges(lab, per_unit):
-    """lab (H, W, 3). Returns the 4-neighbour edges, lightest first: pixels first and second (E,), weight (E,) float32."""
+    """lab (H, W, 3). Returns 4-neighbour edges, lightest first: pixels first, second (E,), weight (E,) float32."""
     height, width, _ = lab.shape
     count = height * (width - 1) + (height - 1) * width
     key = np.empty(count, np.int32)
