@@ -17,6 +17,8 @@ from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
+_BAND = 64  # rows in which distances are kept at a time, so that they stay in the cache
+
 
 @dataclass(frozen=True, kw_only=True)
 class ManifoldSLIC(Method):
@@ -106,10 +108,9 @@ def _kmeans(planes, area, seeds, spacing, color_weight, stretch, iterations, lab
         for c in range(3):
             centres[k, c] = planes[c, int(y + 0.5), int(x + 0.5)]
         centres[k, 3], centres[k, 4] = y, x
-    nearest = np.empty((height, width), np.float32)
-    share = 4 * area[height, width] / count  # the area of SLIC's window, twice the spacing a side, on average
+    nearest, half = np.empty((_BAND, width), np.float32), np.empty(count, np.float32)
+    share = 4 * area[height, width] / count  # the mean area of SLIC's window, twice the spacing a side
     for turn in range(iterations):
-        nearest[:] = np.inf
         for k in range(count):
             y, x = centres[k, 3], centres[k, 4]
             top, bottom = max(int(y - spacing + 0.5), 0), min(int(y + spacing + 0.5) + 1, height)
@@ -117,23 +118,28 @@ def _kmeans(planes, area, seeds, spacing, color_weight, stretch, iterations, lab
             inside = area[bottom, right] - area[top, right] - area[bottom, left] + area[top, left]
             # A window cut by the frame is as rich as what is left of it.
             inside *= 4 * spacing * spacing / ((bottom - top) * (right - left))
-            half = spacing * min(max(np.sqrt(share / inside), 1 / stretch), stretch)
-            _claim(k, centres[k], half, planes, np.float32(color_weight), nearest, labels)
+            half[k] = spacing * min(max(np.sqrt(share / inside), 1 / stretch), stretch)
+        for band in range(0, height, _BAND):
+            nearest[:] = np.inf
+            for k in range(count):
+                _claim(k, centres[k], half[k], band, planes, np.float32(color_weight), nearest, labels)
         if turn < iterations - 1:
             _update(planes, labels, total, centres)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _claim(k, centre, half, planes, color_weight, nearest, labels):
-    """Offers the window of +- half pixels around centre (5,) to it; nearest, labels (H, W) in place."""
+def _claim(k, centre, half, band, planes, color_weight, nearest, labels):
+    """Offers the window of +- half pixels around centre (5,) to it; nearest (rows from `band` on, W), labels (H, W)."""
     _, height, width = planes.shape
     l0, a0, b0, y0, x0 = centre
+    top = max(int(y0 - half + np.float32(0.5)), band)
+    bottom = min(int(y0 + half + np.float32(0.5)) + 1, band + len(nearest), height)
     left, right = max(int(x0 - half + 0.5), 0), min(int(x0 + half + 0.5) + 1, width)
-    for y in range(max(int(y0 - half + 0.5), 0), min(int(y0 + half + 0.5) + 1, height)):
+    shift = np.float32(left) - x0
+    for y in range(top, bottom):
         from_row = (np.float32(y) - y0) ** 2
-        shift = np.float32(left) - x0
         lightness, green_red, blue_yellow = planes[0, y, left:right], planes[1, y, left:right], planes[2, y, left:right]
-        best, owner = nearest[y, left:right], labels[y, left:right]
+        best, owner = nearest[y - band, left:right], labels[y, left:right]
         for i in range(right - left):
             dl = np.float32(lightness[i]) - l0
             da = np.float32(green_red[i]) - a0

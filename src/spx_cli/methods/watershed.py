@@ -4,6 +4,8 @@ The marker of a cell is its lowest pixel, away from the cell's frame. The distan
 gradient, so that basins meet on edges where there are some, and halfway between markers where the image is flat. As in
 the compact watershed of Neubert and Protzel (ICPR 2014) it is the distance to the marker that the flood comes from,
 which needs no distance map.
+
+Gradient and basins share one map of int32: what is below zero is dry land of level -1 - value, the rest a label.
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
-_PER_LAB = 4  # levels of the flood per unit of Lab
-_LEVELS = 2048  # the flood's highest level: what lies above is flooded together
+_LEVELS = 1024  # of one unit of Lab each; what lies above the last is flooded with it
+_CHUNK = 256  # pixels in a link of a queue
+_STRIP = 2**20  # pixels flooded at a time: the map must stay in the cache, since a flood is everywhere at once
+_HALO = 2  # rows of cells flooded on either side of a strip, as far as its basins could reach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,92 +41,103 @@ class Watershed(Method):
         """Return the basins of the markers."""
         height, width, _ = image.shape
         lab = rgb_to_lab(image)
-        gradient = np.empty((height, width), np.int32)
-        _fill_gradient(lab, gradient)
+        land = np.empty((height + 2, width + 2), np.int32)
+        _fill_gradient(lab, land)
         rows, columns = grid_shape((height, width), n_segments)
-        rise = np.float32(_PER_LAB * self.compactness * 2 / sqrt(height * width / (rows * columns)))
+        rise = np.float32(2 * self.compactness / sqrt(height * width / (rows * columns)))
         markers = grid_seeds((height, width), n_segments)
-        reach = (0.5 * self.shrink * height / rows, 0.5 * self.shrink * width / columns)
-        _sink(gradient, rise, reach, markers)
-        labels = np.full((height + 2, width + 2), -1, np.int32)
-        _flood(gradient, rise, markers, labels)
-        return Assignment(labels[1:-1, 1:-1], lab)
+        _sink(land, rise, 0.5 * self.shrink * height / rows, 0.5 * self.shrink * width / columns, markers)
+        labels = np.empty((height, width), np.int32)
+        step = max(4 * _HALO, _STRIP * rows // (height * width))
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            above, below = max(first - _HALO, 0), min(last + _HALO, rows)
+            top, bottom = above * height // rows, -(-below * height // rows)
+            strip = land[top : bottom + 2].copy()
+            _flood(strip, rise, markers[above * columns : below * columns] - np.array([top, 0], np.float32))
+            inner = slice(first * height // rows, last * height // rows)
+            np.add(strip[1:-1, 1:-1][inner.start - top : inner.stop - top], above * columns, out=labels[inner])
+        return Assignment(labels, lab)
 
 
 @njit(cache=True, nogil=True)
-def _fill_gradient(lab, gradient):
-    """lab (H, W, 3) float32; gradient (H, W) int32 out: length of the central differences, in levels of the flood."""
+def _fill_gradient(lab, land):
+    """lab (H, W, 3) float32; land (H + 2, W + 2) int32 out: the gradient, length of central differences in Lab."""
     height, width, _ = lab.shape
+    land[0], land[-1], land[:, 0], land[:, -1] = -1, -1, -1, -1
     for y in range(height):
         above, here, below = lab[max(y - 1, 0)], lab[y], lab[min(y + 1, height - 1)]
+        row = land[y + 1, 1:]
         for x in range(width):
             left, right = max(x - 1, 0), min(x + 1, width - 1)
             total = np.float32(0)
             for c in range(3):
                 across, down = here[right, c] - here[left, c], below[x, c] - above[x, c]
                 total += across * across + down * down
-            gradient[y, x] = int(np.float32(0.5 * _PER_LAB) * np.sqrt(total))
+            row[x] = -1 - int(np.float32(0.5) * np.sqrt(total))
 
 
 @njit(cache=True, nogil=True)
-def _sink(gradient, rise, reach, markers):
-    """gradient (H, W) int32; markers (K, 2) as (y, x), moved to the lowest level within reach, in place."""
-    height, width = gradient.shape
+def _sink(land, rise, reach_y, reach_x, markers):
+    """land (H + 2, W + 2) int32; markers (K, 2) as (y, x), moved to the lowest level within reach, in place."""
+    height, width = land.shape[0] - 2, land.shape[1] - 2
     for k in range(len(markers)):
         y0, x0 = markers[k]
         lowest = np.inf
-        for y in range(max(int(np.ceil(y0 - reach[0])), 0), min(int(y0 + reach[0]) + 1, height)):
-            for x in range(max(int(np.ceil(x0 - reach[1])), 0), min(int(x0 + reach[1]) + 1, width)):
-                level = gradient[y, x] + rise * np.sqrt((y - y0) ** 2 + (x - x0) ** 2)
+        for y in range(max(int(np.ceil(y0 - reach_y)), 0), min(int(y0 + reach_y) + 1, height)):
+            for x in range(max(int(np.ceil(x0 - reach_x)), 0), min(int(x0 + reach_x) + 1, width)):
+                level = rise * np.sqrt((y - y0) ** 2 + (x - x0) ** 2) - 1 - land[y + 1, x + 1]
                 if level < lowest:
                     lowest = level
                     markers[k, 0], markers[k, 1] = y, x
 
 
 @njit(cache=True, nogil=True)
-def _flood(gradient, rise, markers, labels):
-    """gradient (H, W) int32; markers (K, 2) as (y, x); labels (H + 2, W + 2) int32, all -1, takes the basins.
+def _flood(land, rise, markers):
+    """land (H + 2, W + 2) int32, flooded in place but for its frame; markers (K, 2) as (y, x).
 
-    One queue per level, first in first out; a pixel takes the label of the neighbour that reaches it first.
+    One queue per level, first in first out; a pixel takes the label of the neighbour that reaches it first. Queues are
+    chains of chunks: a list linked through the pixels would wait for memory at each step.
     """
-    height, width = gradient.shape
-    stride = width + 2
-    out = labels.reshape(-1)
-    labels[0], labels[-1], labels[:, 0], labels[:, -1] = 0, 0, 0, 0
-    head, tail = np.full(_LEVELS + 1, -1, np.int32), np.full(_LEVELS + 1, -1, np.int32)
-    # Holds a pixel's level until it is queued and its successor in the queue afterwards: one memory access, not two.
-    follow = np.empty(len(out), np.int32)
-    for y in range(height):
-        follow[(y + 1) * stride + 1 : (y + 2) * stride - 1] = gradient[y]
+    stride, flat = land.shape[1], land.reshape(-1)
+    land[0], land[-1], land[:, 0], land[:, -1] = 0, 0, 0, 0
+    chunks = len(markers) // _CHUNK + 1
+    queue = np.empty((land.size // _CHUNK + _LEVELS + chunks + 2) * _CHUNK, np.int32)
+    follow = np.arange(1, len(queue) // _CHUNK + 1)
+    begin, end = np.full(_LEVELS + 1, -1, np.int64), np.full(_LEVELS + 1, -1, np.int64)
+    begin[0], end[0] = 0, 0
     for k in range(len(markers)):
         at = (int(markers[k, 0] + 0.5) + 1) * stride + int(markers[k, 1] + 0.5) + 1
-        if out[at] < 0:
-            out[at] = k
-            follow[at] = head[0]
-            head[0] = at
-            if tail[0] < 0:
-                tail[0] = at
-    level, per_stride = 0, 1.0 / stride
-    while level <= _LEVELS:
-        at = head[level]
-        if at < 0:
-            level += 1
-            continue
-        head[level] = follow[at]
-        label = out[at]
-        row = int((at + 0.5) * per_stride)
-        dy, dx = np.float32(row - 1) - markers[label, 0], np.float32(at - row * stride - 1) - markers[label, 1]
-        for step, v, u in ((-stride, -1, 0), (-1, 0, -1), (1, 0, 1), (stride, 1, 0)):
-            near = at + step
-            if out[near] >= 0:
-                continue
-            out[near] = label
-            distance = np.sqrt((dy + np.float32(v)) ** 2 + (dx + np.float32(u)) ** 2)
-            goal = min(max(follow[near] + int(rise * distance), level), _LEVELS)
-            follow[near] = -1
-            if head[goal] < 0:
-                head[goal] = near
-            else:
-                follow[tail[goal]] = near
-            tail[goal] = near
-    labels[0], labels[-1], labels[:, 0], labels[:, -1] = -1, -1, -1, -1
+        if flat[at] < 0:
+            flat[at] = k
+            queue[end[0]] = at
+            end[0] += 1
+    per_stride = 1.0 / stride
+    for level in range(_LEVELS + 1):
+        i = begin[level]
+        while i != end[level]:
+            if i % _CHUNK == 0 and i != begin[level]:
+                i = follow[i // _CHUNK - 1] * _CHUNK
+            at = queue[i]
+            i += 1
+            label, row = flat[at], int((at + 0.5) * per_stride)
+            dy = np.float32(row - 1) - markers[label, 0]
+            dx = np.float32(at - row * stride - 1) - markers[label, 1]
+            for step, v, u in ((-stride, -1, 0), (-1, 0, -1), (1, 0, 1), (stride, 1, 0)):
+                near = at + step
+                dry = flat[near]
+                if dry >= 0:
+                    continue
+                flat[near] = label
+                distance = np.sqrt((dy + np.float32(v)) ** 2 + (dx + np.float32(u)) ** 2)
+                goal = min(max(int(rise * distance) - 1 - dry, level), _LEVELS)
+                to = end[goal]
+                if to < 0 or to % _CHUNK == 0:
+                    if to < 0:
+                        begin[goal] = chunks * _CHUNK
+                    else:
+                        follow[to // _CHUNK - 1] = chunks
+                    to = chunks * _CHUNK
+                    chunks += 1
+                queue[to] = near
+                end[goal] = to + 1
