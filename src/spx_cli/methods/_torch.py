@@ -14,10 +14,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spx_cli import device, weights
 from spx_cli.errors import WeightsError
-from spx_cli.methods.base import Method
+from spx_cli.methods.base import Method, check_count, check_image, finished
 from spx_cli.params import param
 from spx_cli.recipe import Recipe
-from spx_cli.types import Assignment, Image
+from spx_cli.types import Assignment, Image, Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,18 @@ class TorchMethod(Method):
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return about n_segments labels and the features in which to finish them."""
         return self.assign_batch([image], n_segments)[0]
+
+    def segment_batch(
+        self, images: Sequence[Image], n_segments: int = 200, *, native_count: bool = False, raw: bool = False
+    ) -> list[Labels]:
+        """Return the label map of each image; those of one size go through the network together."""
+        if len({image.shape for image in images}) != 1:
+            return super().segment_batch(images, n_segments, native_count=native_count, raw=raw)
+        for image in images:
+            check_image(image)
+        check_count(n_segments, images[0])
+        asked = self._asked(images[0], n_segments, native_count or raw)
+        return [finished(one, n_segments, native_count, raw) for one in self.assign_batch(images, asked)]
 
     def load(self) -> nn.Module:
         """Return the network with its weights, on the CPU, ready to be trained on or built into another."""

@@ -56,16 +56,22 @@ class Method(ABC):
         """Return exactly n_segments 4-connected regions, int32 (H, W); see `spx_cli.segment`."""
         check_image(image)
         check_count(n_segments, image)
-        if raw or native_count:
-            assignment = self.assign(image, int(n_segments))
-        else:
-            assignment = self.assign(image, min(ceil(self.surplus * n_segments), image.shape[0] * image.shape[1]))
-        if raw:
-            return assignment.labels.astype(np.int32, copy=False)
-        return finish(*assignment, n_segments=int(n_segments), exact=not native_count)
+        assignment = self.assign(image, self._asked(image, n_segments, native_count or raw))
+        return finished(assignment, n_segments, native_count, raw)
+
+    def _asked(self, image: Image, n_segments: int, native: bool) -> int:
+        pixels = image.shape[0] * image.shape[1]
+        return int(n_segments) if native else min(ceil(self.surplus * n_segments), pixels)
 
     def segment_batch(
         self, images: Sequence[Image], n_segments: int = 200, *, native_count: bool = False, raw: bool = False
     ) -> list[Labels]:
         """Return the label map of each image; methods that gain from images of one size together override it."""
         return [self.segment(image, n_segments, native_count=native_count, raw=raw) for image in images]
+
+
+def finished(assignment: Assignment, n_segments: int, native_count: bool, raw: bool) -> Labels:
+    """Return what leaves `Method.segment` for an assignment."""
+    if raw:
+        return assignment.labels.astype(np.int32, copy=False)
+    return finish(*assignment, n_segments=int(n_segments), exact=not native_count)

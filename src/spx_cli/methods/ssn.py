@@ -178,11 +178,23 @@ class Split(nn.Module):
         """Return the features as Deep does, float32."""
         s = x.to(next(self.parameters()).dtype)
         total = self.parts[0](s)
-        for scale, part in zip(self.scales, list(self.parts)[1:], strict=True):
-            s = scale(s)
-            same = s.shape[2:] == x.shape[2:]
-            total += part(s if same else functional.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False))
+        for i, (scale, part) in enumerate(zip(self.scales, list(self.parts)[1:], strict=True)):
+            s = _by_strips(scale, s) if i == 0 and x.device.type == "cpu" else scale(s)
+            full = s if i == 0 else functional.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False)
+            total += part(full)
         return torch.cat([total.relu_().to(x.dtype), x], 1)
+
+
+def _by_strips(scale: nn.Module, x: Tensor, height: int = 32) -> Tensor:
+    """Return what two 3 x 3 convolutions make of x, a few rows at a time: one large map is alive instead of two."""
+    rows, out = x.shape[2], x.new_empty(0)
+    for top in range(0, rows, height):
+        above = max(top - 2, 0)
+        strip = scale(x[:, :, above : top + height + 2])[:, :, top - above :][:, :, :height]
+        if top == 0:
+            out = x.new_empty(len(x), rows, x.shape[3], strip.shape[1]).permute(0, 3, 1, 2)
+        out[:, :, top : top + height] = strip
+    return out
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
