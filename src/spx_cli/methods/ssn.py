@@ -180,8 +180,8 @@ class Split(nn.Module):
         total = self.parts[0](s)
         for i, (scale, part) in enumerate(zip(self.scales, list(self.parts)[1:], strict=True)):
             s = _by_strips(scale, s) if i == 0 and x.device.type == "cpu" else scale(s)
-            full = s if i == 0 else functional.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False)
-            total += part(full)
+            # No name for the enlarged map: it would keep the one before alive while this one is made.
+            total += part(s if i == 0 else functional.interpolate(s, x.shape[2:], mode="bilinear"))
         return torch.cat([total.relu_().to(x.dtype), x], 1)
 
 
