@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 from spx_cli import device, weights
+from spx_cli.cli import run
 from spx_cli.errors import DeviceError, ParameterError, UnknownName, WeightsError
 from spx_cli.methods import create
 
@@ -131,3 +133,84 @@ def test_bound_method_does_not_follow_later_training():
     for parameter in network.parameters():
         parameter.data += 1
     np.testing.assert_array_equal(bound.assign(noise(), 12).features, before)
+
+
+def spx(*args):
+    return run([str(a) for a in args])
+
+
+def test_list(capsys):
+    assert spx("weights", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("\t")[:2] == ["name", "method"]
+    assert [line.split("\t")[0] for line in lines[1:]] == list(weights.WEIGHTS)
+    assert spx("weights", "list", "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["name"]: row["sha256"] for row in rows} == {n: r.sha256 for n, r in weights.WEIGHTS.items()}
+
+
+def test_verify(capsys, tmp_path, monkeypatch):
+    assert spx("weights", "verify") == 0
+    assert capsys.readouterr().out.count("ok") == len(weights.WEIGHTS)
+    for name in weights.WEIGHTS:
+        (tmp_path / f"{name}.safetensors").write_bytes(weights.path(name).read_bytes() + b"x" * (name == "sin"))
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    assert spx("weights", "verify", "--json") == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["name"] for row in rows if row["status"] == "damaged"} == {"sin"}
+    assert spx("weights", "verify", "ssm") == 2
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".npz"])
+def test_convert_a_checkpoint_of_the_authors(suffix, tmp_path):
+    state = create("sin", skips=False).build().state_dict()
+    unused = {"deconv3.0.weight": torch.zeros(256, 128, 3, 3), "pred_mask0.bias": torch.zeros(9)}
+    source, out = tmp_path / f"theirs{suffix}", tmp_path / "ours.safetensors"
+    if suffix == ".npz":
+        np.savez(source, **{k: v.numpy() for k, v in {**state, **unused}.items()})
+    else:
+        torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in {**state, **unused}.items()}}, source)
+    assert spx("weights", "convert", "sin", source, "-o", out, "-p", "skips=false") == 0
+    loaded = create("sin", skips=False, weights=str(out)).load().state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.items())
+    assert spx("weights", "convert", "sin", source, "-o", out, "-p", "skips=false") == 2
+    assert spx("weights", "convert", "sin", source, "-o", out, "-p", "skips=false", "--overwrite") == 0
+
+
+class Evil:
+    def __reduce__(self):
+        return (pytest.fail, ("code in a checkpoint was run",))
+
+
+@pytest.mark.parametrize("case", ["missing", "empty", "text", "code", "list", "other"])
+def test_convert_refuses(case, tmp_path, capsys):
+    source, out = tmp_path / "source.pth", tmp_path / "out.safetensors"
+    if case == "empty":
+        source.write_bytes(b"")
+    elif case == "text":
+        source.write_bytes(b"not a checkpoint")
+    elif case == "code":
+        torch.save({"state_dict": Evil()}, source)
+    elif case == "list":
+        torch.save([1, 2], source)
+    elif case == "other":
+        torch.save(create("fcn").build().state_dict(), source)
+    assert spx("weights", "convert", "ssn", source, "-o", out) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("spx: error: ")
+    assert message.count("\n") == 1
+    assert "source.pth" in message
+    assert not out.exists()
+
+
+def test_convert_wants_a_learned_method(tmp_path, capsys):
+    assert spx("weights", "convert", "slic", tmp_path / "a.pth", "-o", tmp_path / "b.safetensors") == 2
+    assert "no weights" in capsys.readouterr().err
+
+
+@pytest.mark.parity
+def test_third_party_weights_convert_and_segment(shared, tmp_path):
+    out = tmp_path / "ssn.safetensors"
+    assert spx("weights", "convert", "ssn", shared / "reference/deep/ssn/model1667649810.npz", "-o", out) == 0
+    labels = create("ssn", weights=str(out), device="cpu").segment(noise((60, 80)), 30)
+    assert labels.max() == 29

@@ -90,6 +90,50 @@ def provenance(file: Path) -> dict[str, str]:
         raise WeightsError(f"{file} cannot be read as {SUFFIX[1:]}: {error}") from None
 
 
+def read_checkpoint(file: Path) -> "dict[str, Tensor]":
+    """Return the tensors of a checkpoint of PyTorch (.pth, .tar ...), or of a .npz or .safetensors file.
+
+    A state dict may stand under 'state_dict' or 'model', and its names may begin with 'module.'. Pickled code is never
+    run. Raises WeightsError for a file that is missing, damaged, or holds anything but tensors there.
+    """
+    import pickle
+    import zipfile
+
+    import numpy as np
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    state: object
+    try:
+        if file.suffix == SUFFIX:
+            state = load_file(file)
+        elif file.suffix == ".npz":
+            with np.load(file) as arrays:
+                state = {name: torch.from_numpy(arrays[name]) for name in arrays}
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"no such checkpoint: {file}") from None
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        RuntimeError,
+        EOFError,
+    ) as x:
+        reason = type(x).__name__
+        raise WeightsError(f"{file} is damaged, or not a checkpoint of tensors alone ({reason})") from None
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{file} holds no state dict; save network.state_dict() alone")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
 def save(file: Path, state: "Mapping[str, Tensor]", about: Mapping[str, str]) -> str:
     """Write tensors and their provenance (`method` at least) in one step, and return the sha256 of the file."""
     from safetensors.torch import save as serialise

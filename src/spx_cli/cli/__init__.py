@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "spx_cli.cli.train:train",
     "eval": "spx_cli.cli.evaluate:evaluate",
     "methods": "spx_cli.cli.methods:app",
+    "weights": "spx_cli.cli.weights:app",
 }
 
 # Where Typer keeps the root of the errors of its parser depends on its version; its place in this line does not.

@@ -83,12 +83,26 @@ class TorchMethod(Method):
 
     def load(self) -> nn.Module:
         """Return the network with its weights, on the CPU, ready to be trained on or built into another."""
-        # A loaded network needs no random numbers of its own, so it takes none from the caller's sequence.
-        with torch.random.fork_rng(devices=[]):
-            network = self.build()
+        network = self._unfilled()
         if list(network.parameters()):
             _fill(network, weights.load(self.weights, self.name), self.weights)
         return network
+
+    def fit(self, state: Mapping[str, Tensor], source: str) -> nn.Module:
+        """Return the network with the authors' state dict; WeightsError names `source` if it does not fit."""
+        network = self._unfilled()
+        _fill(network, self.convert(state), source)
+        return network
+
+    @staticmethod
+    def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the authors' state dict under our names, less what their network owns and never uses."""
+        return dict(state)
+
+    def _unfilled(self) -> nn.Module:
+        # Weights are about to replace the random numbers, so none are taken from the caller's sequence.
+        with torch.random.fork_rng(devices=[]):
+            return self.build()
 
     @cached_property
     def network(self) -> nn.Module:
