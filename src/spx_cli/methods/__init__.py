@@ -19,6 +19,7 @@ METHODS = {
     "lsc": "spx_cli.methods.lsc:LSC",
     "reseeds": "spx_cli.methods.seeds:RESEEDS",
     "seeds": "spx_cli.methods.seeds:SEEDS",
+    "sh": "spx_cli.methods.sh:SH",
     "slic": "spx_cli.methods.slic:SLIC",
     "slico": "spx_cli.methods.slic:SLICO",
     "snic": "spx_cli.methods.snic:SNIC",

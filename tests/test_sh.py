@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spx_cli import labels as algebra
+from spx_cli.color import rgb_to_lab
+from spx_cli.methods.sh import hierarchy
+from strategies import images
+
+
+def boruvka(features, rounds):
+    """So many rounds in plain Python: every region picks the neighbour whose mean is nearest, all picks merge."""
+    height, width, _ = features.shape
+    owner = np.arange(height * width).reshape(height, width)
+    for _ in range(rounds):
+        mean = {r: features[owner == r].mean(0) for r in np.unique(owner)}
+        pairs = set()
+        for a, b in [(owner[:, :-1], owner[:, 1:]), (owner[:-1], owner[1:])]:
+            pairs |= {(min(i, j), max(i, j)) for i, j in zip(a.ravel(), b.ravel(), strict=True) if i != j}
+        picks = {}
+        for i, j in pairs:
+            d = ((mean[i] - mean[j]) ** 2).sum()
+            for r in (i, j):
+                picks[r] = min(picks.get(r, (np.inf, i, j)), (d, i, j))
+        for _, i, j in picks.values():
+            a, b = owner.ravel()[i], owner.ravel()[j]
+            owner[owner == max(a, b)] = min(a, b)
+    return algebra.components(owner)[0]
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_whole_rounds_are_boruvkas(rounds):
+    features = np.random.default_rng(rounds).normal(size=(9, 11, 3)).astype(np.float32)
+    tree = hierarchy(features)
+    expected = boruvka(features.astype(float), rounds)
+    assert np.array_equal(tree.labels(99 - tree.rounds[rounds]), expected)
+
+
+@settings(deadline=None)
+@given(images(max_side=12), st.data())
+def test_every_cut_is_connected_of_exact_count_and_nested(image, data):
+    pixels = image.shape[0] * image.shape[1]
+    tree = hierarchy(rgb_to_lab(image))
+    assert len(tree.first) == pixels - 1
+    fine = data.draw(st.integers(1, pixels))
+    coarse = data.draw(st.integers(1, fine))
+    maps = [tree.labels(n) for n in (fine, coarse)]
+    for labels, n in zip(maps, (fine, coarse), strict=True):
+        algebra.check(labels)
+        assert labels.max() + 1 == n
+    # Each fine region lies in one coarse region.
+    assert len(np.unique(np.stack([m.ravel() for m in maps]), axis=1).T) == fine
+
+
+def test_the_last_merge_joins_the_two_halves():
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[:, 15:] = (200, 60, 20)
+    image += np.random.default_rng(0).integers(0, 8, image.shape, dtype=np.uint8)
+    assert np.array_equal(hierarchy(rgb_to_lab(image)).labels(2), np.arange(30)[None].repeat(20, 0) // 15)
