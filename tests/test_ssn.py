@@ -1,6 +1,8 @@
+import importlib
 import json
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +179,32 @@ def test_flow_is_reconstructed_by_absolute_difference():
     sharp = method.loss(method.build(), images, flow).item()
     images[:] = 0
     assert sharp < method.loss(method.build(), images, flow).item()
+
+
+def test_soft_superpixels_name_the_cell_of_each_weight():
+    method = create("ssn", variant="pix")
+    images = torch.randint(0, 256, (2, 3, 24, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    soft = method.soften(method.build(), images, 20, 3)
+    assert soft.ids.shape == (9, 24, 30)
+    assert soft.ids.max() == soft.grid.cells - 1
+    torch.testing.assert_close((soft.q * (soft.ids >= 0)).sum(1), torch.ones(2, 24, 30))
+    best = soft.ids.expand(2, -1, -1, -1).gather(1, soft.q.argmax(1, keepdim=True))[:, 0]
+    assert torch.equal(best, soft.labels())
+    ones = soft.unpool(soft.pool(torch.ones(2, 1, 24, 30)))
+    torch.testing.assert_close(ones, torch.ones_like(ones), atol=1e-5, rtol=0)
+
+
+def test_a_network_learns_through_superpixels(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
+    example = importlib.import_module("train_through_superpixels")
+    torch.manual_seed(0)
+    network = example.Classifier()
+    images, truth = example.make_batch(2, torch.Generator().manual_seed(1))
+    torch.nn.functional.cross_entropy(network(images), truth).backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.features.output_conv.parameters())
+    losses, right = example.main()
+    assert sum(losses[-5:]) < sum(losses[:5]) / 2
+    assert right > 0.8
 
 
 def test_needs_truth():

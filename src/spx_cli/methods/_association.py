@@ -157,6 +157,32 @@ def hard_labels(q: Tensor, grid: Grid) -> Tensor:
     return table[index.expand_as(best), best]
 
 
+@dataclass(frozen=True)
+class SoftSuperpixels:
+    """Weights q (B, 9, H, W) that tie pixels to superpixels, through which gradients flow both ways."""
+
+    q: Tensor
+    grid: Grid
+
+    @property
+    def ids(self) -> Tensor:
+        """The superpixel each weight refers to, (9, H, W) int64; -1 where there is none, and the weight counts not."""
+        table, index = _tables(self.grid, self.q.device)
+        return table[index].permute(2, 0, 1)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Return the weighted means of a pixel property (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
+        return pool(self.q, x, self.grid)
+
+    def unpool(self, values: Tensor) -> Tensor:
+        """Return values of superpixels (B, D, rows, columns) at the pixels, (B, D, H, W), weighted by q."""
+        return unpool(self.q, values, self.grid)
+
+    def labels(self) -> Tensor:
+        """Return the superpixel of the largest weight, (B, H, W) int64; not differentiable."""
+        return hard_labels(self.q, self.grid)
+
+
 def _compiled(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
 

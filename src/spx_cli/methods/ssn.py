@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
-from spx_cli.methods._association import Grid
+from spx_cli.methods._association import Grid, SoftSuperpixels
 from spx_cli.methods._torch import TorchMethod, fold, rgb_to_lab, stack
 from spx_cli.params import param
 from spx_cli.recipe import Recipe
@@ -64,6 +64,15 @@ class SSN(TorchMethod):
         """Return scaled (L, a, b, y, x), float32 (B, 5, H, W), for uint8 RGB images."""
         return scaled_inputs(rgb_to_lab(images), self.color_scale, position_scale(grid, self.eta))
 
+    def soften(self, network: nn.Module, images: Tensor, n_segments: int, iterations: int) -> SoftSuperpixels:
+        """Return differentiable superpixels of uint8 RGB images (B, 3, H, W), to build into a larger network.
+
+        network : what `load` or `build` returned, on the device of the images; it may be wrapped.
+        """
+        grid = seed_grid((images.shape[2], images.shape[3]), n_segments)
+        features = network(self.inputs(images, grid)).float()
+        return SoftSuperpixels(association.cluster(features, grid, iterations)[0], grid)
+
     def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
         """Return reconstruction plus `compactness` times compactness (Jampani equations 5 to 7).
 
@@ -72,10 +81,9 @@ class SSN(TorchMethod):
         """
         if truth is None:
             raise ParameterError("ssn learns from label maps or another dense property; this data set has none")
-        grid = seed_grid((images.shape[2], images.shape[3]), self.train_segments)
-        features = network(self.inputs(images, grid)).float()
-        q, _ = association.cluster(features, grid, self.train_iterations)
-        return reconstruction_loss(q, truth, grid) + self.compactness * compactness_loss(q, grid)
+        soft = self.soften(network, images, self.train_segments, self.train_iterations)
+        reconstruction = reconstruction_loss(soft.q, truth, soft.grid)
+        return reconstruction + self.compactness * compactness_loss(soft.q, soft.grid)
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the hard labels after `iterations` rounds, and the features that were clustered."""
