@@ -6,8 +6,7 @@ import pytest
 from spx_cli.color import rgb_to_lab
 from spx_cli.labels import components
 from spx_cli.methods import create
-from spx_cli.methods._features import smooth, with_position
-from spx_cli.methods._fragments import join_fragments
+from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.lsc import _features
 
 
@@ -54,13 +53,6 @@ def test_fragments_are_joined() -> None:
     assert components(labels)[1] == len(np.unique(labels)) == 20
 
 
-def test_join_fragments_keeps_what_is_few_enough() -> None:
-    labels = np.array([[0, 0, 5, 5], [0, 0, 5, 5]])
-    features = np.zeros((2, 4, 1), np.float32)
-    assert np.array_equal(join_fragments(labels, features, 2), [[0, 0, 1, 1]] * 2)
-    assert np.array_equal(join_fragments(labels, features, 7), [[0, 0, 1, 1]] * 2)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (4, 6)])
 def test_smoothing_keeps_the_mean_of_a_flat_image_and_spreads_a_point(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(smooth(np.full((*size, 3), 7, np.float32), 2), 7)
@@ -69,8 +61,3 @@ def test_smoothing_keeps_the_mean_of_a_flat_image_and_spreads_a_point(size: tupl
     once = smooth(point, 1)
     np.testing.assert_array_equal(once[1:4, 1:4, 1], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
     assert once[..., 0].max() == 0
-
-
-def test_position_is_measured_in_spacings() -> None:
-    features = with_position(np.zeros((20, 30, 3), np.float32), 6)
-    assert features[10, 0, 3] == features[0, 10, 4] == 4.0

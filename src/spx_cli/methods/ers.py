@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from spx_cli.color import rgb_to_lab
-from spx_cli.methods._features import smooth, with_position
+from spx_cli.color import POSITION, rgb_to_lab
+from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
@@ -44,7 +44,7 @@ class ERS(Method):
         lab = rgb_to_lab(image)
         weight = _edge_weights(lab, self.sigma, _FAINT)
         labels = _greedy(weight, n_segments, self.balance, _SHIFT, _LOWEST, _BINS)
-        return Assignment(labels, with_position(smooth(lab, 2), n_segments, weight=1.5))
+        return Assignment(labels, smooth(lab, 2), POSITION)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from spx_cli.color import rgb_to_lab
+from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.methods._blocks import REMOVABLE, cells, halve, levels, pixels, same
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods.base import Method
@@ -50,7 +50,7 @@ class ETPS(Method):
         lattice = pixels(lattice, steps[-1])
         rows, columns = np.arange(height + 1, dtype=np.int32), np.arange(width + 1, dtype=np.int32)
         _descend(lattice, rows, columns, lab, total, *weights, self.iterations, REMOVABLE)
-        return Assignment(lattice[1:-1, 1:-1], lab)
+        return Assignment(lattice[1:-1, 1:-1], lab, POSITION)
 
 
 @njit(cache=True, nogil=True)

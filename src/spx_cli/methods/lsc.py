@@ -6,10 +6,10 @@ from math import pi
 import numpy as np
 from numba import njit
 
-from spx_cli.color import rgb_to_lab
-from spx_cli.methods._features import smooth, with_position
-from spx_cli.methods._fragments import join_fragments
+from spx_cli.color import POSITION, rgb_to_lab
+from spx_cli.finish import finish
 from spx_cli.methods._grid import grid_seeds, grid_shape
+from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
@@ -54,8 +54,8 @@ class LSC(Method):
             self.iterations,
             self.row_step,
         )
-        features = with_position(lab, n_segments)
-        return Assignment(join_fragments(labels, features, rows * columns), features)
+        # Clusters fall into pieces, for the feature space is periodic: join them to as many regions as there are seeds.
+        return Assignment(finish(labels, lab, POSITION, rows * columns), lab, POSITION)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

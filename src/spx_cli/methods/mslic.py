@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from numba import njit
 
-from spx_cli.color import FIXED_POINT, lab_planes
+from spx_cli.color import FIXED_POINT, POSITION, lab_planes
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -45,7 +45,7 @@ class ManifoldSLIC(Method):
         seeds = np.empty((rows * columns, 2), np.float32)
         _place_seeds(area, rows, columns, seeds, labels)
         _kmeans(planes, area, seeds, spacing, per_lab * per_lab, self.stretch, self.iterations, labels)
-        return Assignment(labels, planes.transpose(1, 2, 0))
+        return Assignment(labels, planes.transpose(1, 2, 0), POSITION * FIXED_POINT)
 
 
 @njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.color import rgb_to_lab
+from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -55,7 +55,7 @@ class SCALP(Method):
         position_weight = self.compactness**2 * rows * columns / (height * width)
         weights = (position_weight, self.path_weight, self.contour_weight)
         _kmeans(lab, around, contour, seeds, bends, *weights, self.iterations, labels)
-        return Assignment(labels, lab)
+        return Assignment(labels, lab, POSITION)
 
 
 def _bends(reach: int) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.color import rgb_to_lab
+from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.methods._blocks import REMOVABLE, Lattice, cells, halve, levels, pixels, same
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods.base import Method
@@ -39,7 +39,7 @@ class SEEDS(Method):
         share = (np.arange(10, dtype=np.float32) / 9) ** np.float32(self.prior)
         for _ in range(self.iterations):
             _sweep_pixels(lattice, bins, histogram, share, REMOVABLE)
-        return Assignment(lattice[1:-1, 1:-1], lab)
+        return Assignment(lattice[1:-1, 1:-1], lab, POSITION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class RESEEDS(Method):
         lattice, _, histogram = _exchange_blocks(lab, n_segments, self.bins, self.block_size, self.block_iterations)
         weight = self.compactness**2 * len(histogram) / lab[..., 0].size
         _sweep_means(lattice, lab, len(histogram), weight, self.iterations, REMOVABLE)
-        return Assignment(lattice[1:-1, 1:-1], lab)
+        return Assignment(lattice[1:-1, 1:-1], lab, POSITION)
 
 
 def _exchange_blocks(

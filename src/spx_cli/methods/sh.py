@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.graph import contract
-from spx_cli.methods._features import smooth
+from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.runs import number_roots, root

@@ -14,7 +14,7 @@ from math import sqrt
 import numpy as np
 from numba import njit
 
-from spx_cli.color import rgb_to_lab
+from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -57,7 +57,7 @@ class Watershed(Method):
             _flood(strip, rise, markers[above * columns : below * columns] - np.array([top, 0], np.float32))
             inner = slice(first * height // rows, last * height // rows)
             np.add(strip[1:-1, 1:-1][inner.start - top : inner.stop - top], above * columns, out=labels[inner])
-        return Assignment(labels, lab)
+        return Assignment(labels, lab, POSITION)
 
 
 @njit(cache=True, nogil=True)
