@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn import functional
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, SoftSuperpixels
-from spx_cli.methods._torch import TorchMethod, fold, rgb_to_lab, stack
+from spx_cli.methods._torch import TorchMethod, rgb_to_lab, stack
 from spx_cli.params import param
 from spx_cli.recipe import Recipe
 from spx_cli.types import Assignment, Image
@@ -56,9 +57,8 @@ class SSN(TorchMethod):
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def deploy(self, network: nn.Module) -> nn.Module:
-        """Return the network folded, its last layer split."""
-        fold(network)
-        return Split(network).to(self.dtype) if isinstance(network, Deep) else network
+        """Return the network folded; only the deep one knows other types than float32."""
+        return super().deploy(network) if self.variant == "deep" else network
 
     def inputs(self, images: Tensor, grid: Grid) -> Tensor:
         """Return scaled (L, a, b, y, x), float32 (B, 5, H, W), for uint8 RGB images."""
@@ -161,36 +161,23 @@ class Deep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features: the input follows the learned ones."""
-        s1 = self.scale1(x)
-        s2 = self.scale2(s1)
-        s3 = self.scale3(s2)
-        up2, up3 = (functional.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False) for s in (s2, s3))
-        return torch.cat([self.output_conv(torch.cat([x.to(s1.dtype), s1, up2, up3], 1)).to(x.dtype), x], 1)
-
-
-class Split(nn.Module):
-    """A folded Deep that adds up its last layer map by map: the concatenation of all maps is never built."""
-
-    def __init__(self, deep: Deep) -> None:
-        super().__init__()
-        self.scales = nn.ModuleList([deep.scale1, deep.scale2, deep.scale3])
-        last = deep.output_conv[0].state_dict()
-        width = (last["weight"].shape[1] - INPUTS) // 3
-        self.parts = nn.ModuleList()
-        for i, weight in enumerate(torch.split(last["weight"], [INPUTS, width, width, width], 1)):
-            part = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=i == 0)
-            part.load_state_dict({"weight": weight, "bias": last["bias"]} if i == 0 else {"weight": weight})
-            self.parts.append(part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features as Deep does, float32."""
-        s = x.to(next(self.parameters()).dtype)
-        total = self.parts[0](s)
-        for i, (scale, part) in enumerate(zip(self.scales, list(self.parts)[1:], strict=True)):
-            s = _by_strips(scale, s) if i == 0 and x.device.type == "cpu" else scale(s)
+        last = cast(nn.Conv2d, self.output_conv[0])
+        width = (last.weight.shape[1] - INPUTS) // 3
+        first, *others = torch.split(last.weight, [INPUTS, width, width, width], 1)
+        # The last layer adds up map by map: to concatenate all maps, and take their gradient apart, costs half as much
+        # as the convolutions do.
+        s = x.to(last.weight.dtype)
+        total = functional.conv2d(s, first, last.bias, padding=1)
+        for scale, weight in zip((self.scale1, self.scale2, self.scale3), others, strict=True):
+            lean = scale is self.scale1 and x.device.type == "cpu" and not (self.training or torch.is_grad_enabled())
+            s = _by_strips(scale, s) if lean else scale(s)
             # No name for the enlarged map: it would keep the one before alive while this one is made.
-            total += part(s if i == 0 else functional.interpolate(s, x.shape[2:], mode="bilinear"))
-        return torch.cat([total.relu_().to(x.dtype), x], 1)
+            total += functional.conv2d(_enlarge(s, x), weight, padding=1)
+        return torch.cat([self.output_conv[1](total).to(x.dtype), x], 1)
+
+
+def _enlarge(s: Tensor, x: Tensor) -> Tensor:
+    return s if s.shape[2:] == x.shape[2:] else functional.interpolate(s, x.shape[2:], mode="bilinear")
 
 
 def _by_strips(scale: nn.Module, x: Tensor, height: int = 32) -> Tensor:
