@@ -42,7 +42,7 @@ install() {
 case "${1:-}" in
 demo)
     install
-    "$venv/bin/spx" segment examples/coffee.jpg --method snic -k 400 -o demo/coffee.labels.png --overlay boundaries --overwrite
+    "$venv/bin/spx" segment examples/coffee.jpg --method sin -k 400 -o demo/coffee.labels.png --overlay boundaries --overwrite
     echo "Look at demo/coffee.overlay.png"
     ;;
 test)

@@ -7,7 +7,7 @@ import torch
 
 from spx_cli import device, weights
 from spx_cli.cli import run
-from spx_cli.errors import DeviceError, ParameterError, UnknownName, WeightsError
+from spx_cli.errors import DeviceError, ParameterError, SpxError, UnknownName, WeightsError
 from spx_cli.methods import create
 
 LEARNED = ["fcn", "sin", "ssn"]
@@ -92,7 +92,7 @@ def test_damaged_and_missing_files(tmp_path):
 
 def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(SpxError, match="No space"):
         weights.save(tmp_path / "w.safetensors", {"a": torch.zeros(2)}, {"method": "ssn"})
     assert list(tmp_path.iterdir()) == []
 

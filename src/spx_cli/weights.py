@@ -1,14 +1,13 @@
 """Trained weights: what is bundled, where it comes from, and reading and writing safetensors with their provenance."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spx_cli.errors import WeightsError
+from spx_cli.io import atomic
 from spx_cli.registry import unknown
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ WEIGHTS: dict[str, Record] = {
     ),
     "sin": Record(
         method="sin",
-        sha256="3ddc0e5862293944d455464fa0748b30844d9a4223dddb29693df3c2a28d4a81",
-        score="untrained",
+        sha256="ebc2f6c6cb0d1f8cee4c6172868847676517a039705780ba6f6a0d708469d16c",
+        score="ASA .9326 on 20 of BSDS500 val at 200",
     ),
     "ssn": Record(
         method="ssn",
@@ -140,16 +139,8 @@ def save(file: Path, state: "Mapping[str, Tensor]", about: Mapping[str, str]) ->
 
     content = serialise({k: v.detach().cpu().contiguous() for k, v in state.items()}, dict(about))
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic(file) as temporary:
+        temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 

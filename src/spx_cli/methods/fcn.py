@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spx_cli.color import rgb_to_lab
+from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
@@ -26,7 +26,7 @@ class FCN(TorchMethod):
 
     name = "fcn"
     paper = "arXiv:2003.12929"
-    surplus = 1.25
+    surplus = 2.0
     recipes = {  # noqa: RUF012
         "paper": Recipe(
             steps=300_000, batch_size=4, lr=5e-5, weight_decay=4e-4, decay="weights", schedule="halve",
@@ -67,7 +67,7 @@ class FCN(TorchMethod):
             scores = network(normalise(stack(small, where))).float()
             maps = association.hard_labels(scores, grid).int().cpu().numpy()
         return [
-            Assignment(resize_labels(labels, (size[0], size[1])), rgb_to_lab(image))
+            Assignment(resize_labels(labels, (size[0], size[1])), rgb_to_lab(image), POSITION)
             for labels, image in zip(maps, images, strict=True)
         ]
 

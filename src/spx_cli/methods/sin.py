@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spx_cli.color import rgb_to_lab
+from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, grid_shape, normalise
@@ -40,7 +40,7 @@ class SIN(TorchMethod):
 
     name = "sin"
     paper = "doi:10.1007/978-3-030-88007-1_39"
-    surplus = 1.25
+    surplus = 2.0
     recipes = {  # noqa: RUF012
         "paper": Recipe(
             steps=300_000, batch_size=4, lr=5e-5, weight_decay=4e-4, decay="weights", schedule="halve",
@@ -53,7 +53,7 @@ class SIN(TorchMethod):
     }  # fmt: skip
 
     weights: str = param("sin", "bundled weights by name, or the path of a .safetensors file")
-    skips: bool = param(False, "whether the decoder sees the encoder's maps; the paper's network does not")
+    skips: bool = param(True, "whether the decoder sees the encoder's maps; the paper's network does not")
     softmax_twice: bool = param(False, "train as the authors' code does: cross entropy of what is already a softmax")
 
     def build(self) -> nn.Module:
@@ -80,7 +80,7 @@ class SIN(TorchMethod):
         rows, columns = grid_shape((height, width), n_segments)
         maps = self.interpolate(images, rows, columns)
         return [
-            Assignment(resize_labels(labels, (height, width)), rgb_to_lab(image))
+            Assignment(resize_labels(labels, (height, width)), rgb_to_lab(image), POSITION)
             for labels, image in zip(maps, images, strict=True)
         ]
 
