@@ -6,7 +6,7 @@ Edges are added one by one, never closing a cycle, each the one with the largest
                            B: entropy of the cluster sizes less the number of clusters (Eq. 6),
 
 until n_segments clusters are left. Gains only fall as edges are added, so an edge is valued anew when it reaches the
-top of the queue, and taken if it is still there. On 4-neighbours clusters are 4-connected by construction.
+top of the queue, and taken if it is still there (lazy greedy). On 4-neighbours clusters are 4-connected by construction.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,17 @@ from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
-# The queue is one list of edges per bin of 1 - gain / (largest first gain): bins are the upper bits of a float32, 512
-# to the octave from 2^-12 to 2^12. Costs only rise, so the lists are emptied in order.
-_SHIFT = 14
-_LOWEST = int(np.float32(2.0**-12).view(np.int32)) >> _SHIFT
-_BINS = (int(np.float32(2.0**12).view(np.int32)) >> _SHIFT) - _LOWEST + 1
+# The queue is one list of edges per bin of gain. A bin is what the upper bits of a float32 leave together, 1/64 of an
+# octave, so from 1 to 2^-20, around zero and down to -2^12 its width is a constant share of the gain.
+_SHIFT = 17
+_LEAST = int(np.float32(2.0**-20).view(np.int32)) >> _SHIFT
+_HALF = (int(np.float32(1.0).view(np.int32)) >> _SHIFT) - _LEAST
+_BINS = _HALF + (int(np.float32(2.0**12).view(np.int32)) >> _SHIFT) - _LEAST + 1
+# Pixels of a strip of the image with a queue of its own, and the bins it works through while the others wait. Small
+# clusters of one strip hardly concern the next, and a large image need not leave the cache at every edge.
+_STRIP = 1 << 15
+_BINS_AT_ONCE = 128
+_SMALL = 4  # strips take turns while there are more than so many clusters per cluster asked for
 _FAINT = 1e-20  # least weight of an edge, so that an image of pure noise still has an order
 
 
@@ -34,7 +40,7 @@ class ERS(Method):
 
     name = "ers"
     paper = "doi:10.1109/CVPR.2011.5995323"
-    surplus = 4.0
+    surplus = 6.0
 
     sigma: float = param(3.0, "Lab units, width of the Gaussian that turns colour difference into edge weight", gt=0)
     balance: float = param(0.5, "lambda', weight of the balancing term", ge=0)
@@ -43,7 +49,7 @@ class ERS(Method):
         """Return the map of the trees that the chosen edges form, numbered by one of their pixels."""
         lab = rgb_to_lab(image)
         weight = _edge_weights(lab, self.sigma, _FAINT)
-        labels = _greedy(weight, n_segments, self.balance, _SHIFT, _LOWEST, _BINS)
+        labels = _greedy(weight, n_segments, self.balance, _SHIFT, _LEAST, _HALF, _BINS)
         return Assignment(labels, smooth(lab, 2), POSITION)
 
 
@@ -91,13 +97,14 @@ def _walk_gain(a, b, w):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bin(cost, shift, lowest, bins):
-    """Scalar: bin of a cost, see _SHIFT."""
-    return min(max((np.float32(max(cost, 0.0)).view(np.int32) >> shift) - lowest, 0), bins - 1)
+def _bin(gain, shift, least, half, bins):
+    """Scalar: bin of a gain, see _SHIFT."""
+    size = max((np.float32(abs(gain)).view(np.int32) >> shift) - least, 0)
+    return max(half - size, 0) if gain > 0 else min(half + size, bins - 1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _greedy(weight, n_segments, balance, shift, lowest, bins):
+def _greedy(weight, n_segments, balance, shift, least, half, bins):
     """weight (H, W, 2). Returns (H, W) int32: a pixel of the cluster that each pixel belongs to, as its flat index.
 
     Edge 2 i + side leaves pixel i. The walk starts with no edge, so each pixel's loop has the weight of all its edges.
@@ -121,36 +128,44 @@ def _greedy(weight, n_segments, balance, shift, lowest, bins):
     table = np.zeros(pixels + 1, np.float32)
     for n in range(1, pixels + 1):
         table[n] = balance * n_segments / pixels * n * np.log(n)
-    head, follow = np.full(bins, -1, np.int32), np.empty(2 * pixels, np.int32)
+    strips = (pixels + _STRIP - 1) // _STRIP
+    head, follow = np.full((strips, bins), -1, np.int32), np.empty(2 * pixels, np.int32)
     for e in range(2 * pixels - 1, -1, -1):
         if w[e] > 0:
             gain = _walk_gain(loop[e >> 1], loop[(e >> 1) + step[e & 1]], w[e])
-            b = _bin(1 - gain / largest + table[2], shift, lowest, bins)
-            follow[e], head[b] = head[b], e
+            b = _bin(gain / largest - table[2], shift, least, half, bins)
+            strip = (e >> 1) // _STRIP
+            follow[e], head[strip, b] = head[strip, b], e
     parent = np.full(pixels, -1, np.int32)
-    left, b = pixels, 0
-    while left > n_segments and b < bins:
-        e = head[b]
-        if e < 0:
-            b += 1
-            continue
-        head[b] = follow[e]
-        i, j = e >> 1, (e >> 1) + step[e & 1]
-        one, other = _root(parent, i), _root(parent, j)
-        if one == other:
-            continue
-        n, m = -parent[one], -parent[other]
-        cost = 1 - _walk_gain(loop[i], loop[j], w[e]) / largest + (table[n + m] - table[n] - table[m])
-        now = _bin(cost, shift, lowest, bins)
-        if now > b:
-            follow[e], head[now] = head[now], e
-            continue
-        loop[i] -= w[e]
-        loop[j] -= w[e]
-        if n < m:
-            one, other = other, one
-        parent[other], parent[one] = one, -(n + m)
-        left -= 1
+    left, low = pixels, 0
+    while left > n_segments and low < bins:
+        high = min(low + _BINS_AT_ONCE, bins) if left > _SMALL * n_segments else low + 1
+        for strip in range(strips):
+            queue = head[strip]
+            b = low
+            while b < high and left > n_segments:
+                e = queue[b]
+                if e < 0:
+                    b += 1
+                    continue
+                queue[b] = follow[e]
+                i, j = e >> 1, (e >> 1) + step[e & 1]
+                one, other = _root(parent, i), _root(parent, j)
+                if one == other:
+                    continue
+                n, m = -parent[one], -parent[other]
+                gain = _walk_gain(loop[i], loop[j], w[e]) / largest - (table[n + m] - table[n] - table[m])
+                now = _bin(gain, shift, least, half, bins)
+                if now > b:
+                    follow[e], queue[now] = queue[now], e
+                    continue
+                loop[i] -= w[e]
+                loop[j] -= w[e]
+                if n < m:
+                    one, other = other, one
+                parent[other], parent[one] = one, -(n + m)
+                left -= 1
+        low = high
     labels = np.empty(pixels, np.int32)
     for i in range(pixels):
         labels[i] = _root(parent, i)
