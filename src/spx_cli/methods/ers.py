@@ -6,7 +6,7 @@ Edges are added one by one, never closing a cycle, each the one with the largest
                            B: entropy of the cluster sizes less the number of clusters (Eq. 6),
 
 until n_segments clusters are left. Gains only fall as edges are added, so an edge is valued anew when it reaches the
-top of the queue, and taken if it is still there (lazy greedy). On 4-neighbours clusters are 4-connected by construction.
+top of the queue, and taken if it is still there (lazy greedy). On 4-neighbours clusters are 4-connected by nature.
 """
 
 from dataclasses import dataclass
