@@ -31,7 +31,7 @@ def energy(image: np.ndarray, labels: np.ndarray, position_weight: float, border
 
 def test_quadrants() -> None:
     image, truth = quadrants()
-    assert np.array_equal(create("etps").segment(image, 4), truth)
+    assert np.array_equal(create("etps").segment(image, 4, native_count=True), truth)
 
 
 def test_constant_image_keeps_its_grid() -> None:

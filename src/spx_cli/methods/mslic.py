@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from spx_cli.color import FIXED_POINT, POSITION, lab_planes
+from spx_cli.finish import finish
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -26,14 +27,14 @@ class ManifoldSLIC(Method):
 
     name = "mslic"
     paper = "doi:10.1109/CVPR.2016.77"
-    surplus = 1.25
+    surplus = 1.5
 
     compactness: float = param(16.0, "N_c, Lab units that weigh as much as the mean spacing of the seeds", gt=0)
     stretch: float = param(4.0, "bound of a window's side, as a factor or divisor of SLIC's", ge=1)
     iterations: int = param(12, "rounds of k-means", ge=1)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
-        """Return the map of the nearest centres; it may be disconnected."""
+        """Return the map of the nearest centres, connected; as many regions as seeds."""
         height, width, _ = image.shape
         planes = lab_planes(image)
         rows, columns = grid_shape((height, width), n_segments)
@@ -45,7 +46,9 @@ class ManifoldSLIC(Method):
         seeds = np.empty((rows * columns, 2), np.float32)
         _place_seeds(area, rows, columns, seeds, labels)
         _kmeans(planes, area, seeds, spacing, per_lab * per_lab, self.stretch, self.iterations, labels)
-        return Assignment(labels, planes.transpose(1, 2, 0), POSITION * FIXED_POINT)
+        features, position = planes.transpose(1, 2, 0), POSITION * FIXED_POINT
+        # Clusters fall into pieces: join them to as many regions as there are seeds.
+        return Assignment(finish(labels, features, position, len(seeds)), features, position)
 
 
 @njit(cache=True, nogil=True)

@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.color import POSITION, rgb_to_lab
+from spx_cli.finish import finish
 from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -28,7 +29,7 @@ class SCALP(Method):
 
     name = "scalp"
     paper = "doi:10.1016/j.cviu.2018.01.006"
-    surplus = 1.5
+    surplus = 2.0
 
     compactness: float = param(8.0, "m, weight of distance in position against distance in Lab", ge=0)
     path_weight: float = param(0.5, "1 - lambda, share of the line's colours in the colour distance", ge=0, le=1)
@@ -38,7 +39,7 @@ class SCALP(Method):
     iterations: int = param(10, "rounds of k-means", ge=1)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
-        """Return the map of the nearest centres; it may be disconnected."""
+        """Return the map of the nearest centres, connected; as many regions as grid cells."""
         height, width, _ = image.shape
         lab = rgb_to_lab(image)
         around = np.empty((height, width, 4), np.float32)
@@ -55,7 +56,8 @@ class SCALP(Method):
         position_weight = self.compactness**2 * rows * columns / (height * width)
         weights = (position_weight, self.path_weight, self.contour_weight)
         _kmeans(lab, around, contour, seeds, bends, *weights, self.iterations, labels)
-        return Assignment(labels, lab, POSITION)
+        # Clusters fall into pieces: join them to as many regions as there are seeds.
+        return Assignment(finish(labels, lab, POSITION, len(seeds)), lab, POSITION)
 
 
 def _bends(reach: int) -> NDArray[np.int32]:

@@ -24,7 +24,7 @@ class SEEDS(Method):
 
     name = "seeds"
     paper = "doi:10.1007/s11263-014-0744-2"
-    surplus = 1.25
+    surplus = 1.5
 
     bins: int = param(5, "histogram bins per Lab channel, each with an equal share of the pixels", ge=1, le=16)
     block_size: int = param(3, "pixels, least side of the smallest block", ge=2)

@@ -22,7 +22,7 @@ from spx_cli.types import Assignment, Image
 
 _LEVELS = 1024  # of one unit of Lab each; what lies above the last is flooded with it
 _CHUNK = 256  # pixels in a link of a queue
-_STRIP = 2**20  # pixels flooded at a time: the map must stay in the cache, since a flood is everywhere at once
+_STRIP = 2**19  # pixels flooded at a time: the map must stay in the cache, since a flood is everywhere at once
 _HALO = 2  # rows of cells flooded on either side of a strip, as far as its basins could reach
 
 
@@ -34,7 +34,7 @@ class Watershed(Method):
     paper = "doi:10.1109/TIP.2015.2451011"
     surplus = 3.0
 
-    compactness: float = param(2.0, "k, Lab units that the level rises over half a cell side from the marker", ge=0)
+    compactness: float = param(1.0, "k, Lab units that the level rises over half a cell side from the marker", ge=0)
     shrink: float = param(0.67, "share of a cell's side in which its marker is searched", gt=0, le=1)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
