@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pictures import quadrants
 from spx_cli.color import FIXED_POINT
 from spx_cli.methods import create
 from spx_cli.methods.mslic import _place_seeds, _sum_areas
@@ -16,9 +17,7 @@ def half_busy(height: int = 120, width: int = 120) -> np.ndarray:
 
 
 def test_quadrants() -> None:
-    truth = 2 * (np.arange(40)[:, None] >= 17) + (np.arange(60) >= 33)
-    colors = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [220, 220, 60]], np.int16)
-    image = (colors[truth] + np.random.default_rng(0).integers(-8, 9, (40, 60, 3))).astype(np.uint8)
+    image, truth = quadrants()
     assert np.mean(create("mslic").segment(image, 4) == truth) > 0.98
 
 

@@ -7,20 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pictures import quadrants
 from spx_cli.labels import components
 from spx_cli.methods import create
 from spx_cli.methods._blocks import REMOVABLE, cells, halve, levels, pixels, same
 from strategies import label_maps
 
 METHODS = ("seeds", "reseeds")
-
-
-def quadrants(height: int = 40, width: int = 60, split: tuple[int, int] = (17, 33)) -> tuple[np.ndarray, np.ndarray]:
-    """An image of four noisy colours that do not meet on the grid, and its truth."""
-    truth = 2 * (np.arange(height)[:, None] >= split[0]) + (np.arange(width) >= split[1])
-    colors = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [220, 220, 60]], np.int16)
-    noise = np.random.default_rng(0).integers(-8, 9, (height, width, 3))
-    return (colors[truth] + noise).astype(np.uint8), truth.astype(np.int32)
 
 
 @pytest.mark.parametrize("name", METHODS)

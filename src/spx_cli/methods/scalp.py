@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.finish import finish
+from spx_cli.methods._gradient import fill_gradient
 from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
+
+_STRONG = 25  # Lab per pixel: a gradient from here on counts as a certain contour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,8 @@ class SCALP(Method):
         _average(lab, self.neighborhood, np.float32(0.5 / self.sigma**2), around)
         contour = np.zeros((height, width), np.float32)
         if self.contour_weight > 0:
-            _fill_contour(lab, contour)
+            fill_gradient(lab, np.float32(0), np.float32(1 / _STRONG), contour)
+            np.minimum(contour, 1, out=contour)
         rows, columns = grid_shape((height, width), n_segments)
         seeds = grid_seeds((height, width), n_segments)
         # A window of two cells, as in SLIC; what no window covers keeps the label of its cell.
@@ -116,21 +120,6 @@ def _average(lab, reach, falloff, around):
         for x in range(width):
             for c in range(4):
                 around[y, x, c] = total[1 + c, x] / total[0, x]
-
-
-@njit(cache=True, nogil=True)
-def _fill_contour(lab, contour):
-    """lab (H, W, 3) float32; contour (H, W) float32 out: length of the central differences, 1 from 50 in Lab on."""
-    height, width, _ = lab.shape
-    for y in range(height):
-        above, here, below = lab[max(y - 1, 0)], lab[y], lab[min(y + 1, height - 1)]
-        for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            total = np.float32(0)
-            for c in range(3):
-                across, down = here[right, c] - here[left, c], below[x, c] - above[x, c]
-                total += across * across + down * down
-            contour[y, x] = min(np.sqrt(total) * np.float32(0.02), np.float32(1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from spx_cli.color import POSITION, rgb_to_lab
+from spx_cli.methods._gradient import fill_gradient
 from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -42,7 +43,7 @@ class Watershed(Method):
         height, width, _ = image.shape
         lab = rgb_to_lab(image)
         land = np.empty((height + 2, width + 2), np.int32)
-        _fill_gradient(lab, land)
+        fill_gradient(lab, np.float32(-1), np.float32(-1), land[1:-1, 1:-1])
         rows, columns = grid_shape((height, width), n_segments)
         rise = np.float32(2 * self.compactness / sqrt(height * width / (rows * columns)))
         markers = grid_seeds((height, width), n_segments)
@@ -58,23 +59,6 @@ class Watershed(Method):
             inner = slice(first * height // rows, last * height // rows)
             np.add(strip[1:-1, 1:-1][inner.start - top : inner.stop - top], above * columns, out=labels[inner])
         return Assignment(labels, lab, POSITION)
-
-
-@njit(cache=True, nogil=True)
-def _fill_gradient(lab, land):
-    """lab (H, W, 3) float32; land (H + 2, W + 2) int32 out: the gradient, length of central differences in Lab."""
-    height, width, _ = lab.shape
-    land[0], land[-1], land[:, 0], land[:, -1] = -1, -1, -1, -1
-    for y in range(height):
-        above, here, below = lab[max(y - 1, 0)], lab[y], lab[min(y + 1, height - 1)]
-        row = land[y + 1, 1:]
-        for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            total = np.float32(0)
-            for c in range(3):
-                across, down = here[right, c] - here[left, c], below[x, c] - above[x, c]
-                total += across * across + down * down
-            row[x] = -1 - int(np.float32(0.5) * np.sqrt(total))
 
 
 @njit(cache=True, nogil=True)
