@@ -18,6 +18,10 @@ from spx_cli.methods.sin import SIN, Level
 TIES = {(6, 9): {}, (16, 24): {(1, 89, 2): 80, (12, 69, 0): 148, (43, 301, 0): 40, (218, 338, 0): 178}}
 
 
+def leads(scores):
+    return [Level(h[:, 0, :, 1::2] - h[:, 1, :, 1::2], v[:, 0, 1::2] - v[:, 1, 1::2]) for h, v in scores]
+
+
 @pytest.fixture(scope="module")
 def reference(shared):
     folder = shared / "reference/deep/sin"
@@ -38,12 +42,12 @@ def test_probabilities_and_maps_are_those_of_the_authors(shared, reference, shap
         assert abs(int(small[place]) - value) == 1
         small[place] = value
     with torch.no_grad():
-        levels = network(normalise(torch.from_numpy(small)[None].permute(0, 3, 1, 2)))
+        levels = network.scores(normalise(torch.from_numpy(small)[None].permute(0, 3, 1, 2)))
     for i, level in zip((3, 2, 1, 0), levels, strict=True):
         for axis, scores in (("h", level.horizontal), ("v", level.vertical)):
             if f"prob{i}_{axis}" in wanted:
                 np.testing.assert_allclose(scores[0].softmax(0).numpy(), wanted[f"prob{i}_{axis}"], atol=1e-5)
-    np.testing.assert_array_equal(sin.expand(sin.decide(levels))[0] + 1, wanted["label_net"])
+    np.testing.assert_array_equal(sin.expand(leads(levels))[0] + 1, wanted["label_net"])
 
 
 @pytest.mark.parity
@@ -59,8 +63,7 @@ def test_loss_and_gradients_are_those_of_the_authors(reference):
     fixture, wanted = np.load(folder / "loss_fixture.npz"), json.loads((folder / "meta.json").read_text())["loss"]
     network.zero_grad()
     truth = torch.from_numpy(fixture["label"][:, 0]).long()
-    levels = network(torch.from_numpy(fixture["x"]))
-    loss = sin.interpolation_loss(levels, truth, softmax_twice=True)
+    loss = sin.interpolation_loss(network(torch.from_numpy(fixture["x"])), truth, softmax_twice=True)
     assert loss.item() == pytest.approx(wanted["total"], rel=1e-5)
     loss.backward()
     for name, parameter in network.named_parameters():
@@ -80,7 +83,7 @@ def random_levels(rows, columns, seed):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
 def test_superpixels_are_connected_whatever_the_scores(rows, columns, seed):
-    labels = sin.expand(sin.decide(random_levels(rows, columns, seed)))[0]
+    labels = sin.expand(leads(random_levels(rows, columns, seed)))[0]
     assert labels.shape == (16 * rows - 15, 16 * columns - 15)
     _, count = maps.components(labels)
     assert count == len(np.unique(labels)) == rows * columns
@@ -90,38 +93,36 @@ def test_inserted_columns_follow_the_scores():
     scores = torch.zeros(1, 2, 1, 5)
     scores[0, 1, 0, 3] = 1  # the second new column prefers its right; the first is a tie
     scores[0, 1, 0, ::2] = 9  # old columns keep their label whatever their scores
-    lead = sin.decide([Level(scores, scores)])[0].horizontal
+    lead = leads([Level(scores, scores)])[0].horizontal
     assert sin.insert(torch.tensor([[[4, 5, 6]]], dtype=torch.int32), lead).tolist() == [[[4, 4, 5, 6, 6]]]
 
 
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 1), (4, 5)])
-def test_deployed_network_decides_the_same(skips, shape):
+def test_leads_are_the_differences_of_the_scores(skips, shape):
     torch.manual_seed(0)
     method = create("sin", skips=skips)
     network = method.build()
     x = torch.randn(2, 3, 16 * shape[0] - 15, 16 * shape[1] - 15)
-    if x.shape[2] > 1 and x.shape[3] > 1:
+    if min(shape) > 1:
         network.train()(x)  # so that the batch normalisations have something to fold
     network.eval()
     with torch.no_grad():
-        wanted = sin.decide(network(x))
-        got = method.bind(network).network(x)
-    for a, b in zip(got, wanted, strict=True):
-        torch.testing.assert_close(a.horizontal, b.horizontal, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(a.vertical, b.vertical, atol=1e-4, rtol=1e-4)
+        wanted = leads(network.scores(x))
+        for got in (network(x), method.bind(network).network(x)):
+            for a, b in zip(got, wanted, strict=True):
+                torch.testing.assert_close(a.horizontal, b.horizontal, atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(a.vertical, b.vertical, atol=1e-4, rtol=1e-4)
 
 
 def test_level_loss_counts_pixels_with_exactly_one_neighbour_of_their_own():
     labels = torch.tensor([[[1, 1, 2, 3, 2, 2, 2, -1, 2]]])
-    scores = torch.zeros(1, 2, 1, 9)
-    scores[0, 0, 0, 1] = 3.0
+    lead = torch.tensor([[[3.0, 0.0, 0.0, 0.0]]])
     # column 1 is like its left one only; 3 is like none, 5 like both, 7 is unlabelled
-    assert sin.level_loss(scores, labels).item() == pytest.approx(np.log1p(np.exp(-3.0)), rel=1e-6)
+    assert sin.level_loss(lead, labels).item() == pytest.approx(np.log1p(np.exp(-3.0)), rel=1e-6)
     twice = torch.softmax(torch.tensor([3.0, 0.0]), 0)
-    assert sin.level_loss(scores, labels, softmax_twice=True).item() == pytest.approx(
-        -torch.log_softmax(twice, 0)[0].item(), rel=1e-6
-    )
+    wanted = -torch.log_softmax(twice, 0)[0].item()
+    assert sin.level_loss(lead, labels, softmax_twice=True).item() == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("skips", [False, True])

@@ -34,7 +34,8 @@ class FCN(TorchMethod):
         ),
         "short": Recipe(
             steps=12_000, batch_size=8, lr=1e-3, weight_decay=4e-4, schedule="one-cycle", ema=0.999, clip=1.0,
-            crop=208, scale_min=0.7, scale_max=1.6, flips="hv", validate_counts="200,600", validate_images=25,
+            amp="bf16", crop=208, scale_min=0.7, scale_max=1.6, flips="hv",
+            validate_counts="200,600", validate_images=25,
         ),
     }  # fmt: skip
 

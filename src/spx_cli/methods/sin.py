@@ -6,7 +6,8 @@ pixel takes the label of one of the two old ones beside it, so superpixels stay 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from itertools import product
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -25,9 +26,13 @@ from spx_cli.types import Assignment, Image
 
 
 class Level(NamedTuple):
-    """Raw scores for the (left, right) or (upper, lower) neighbour, before the rows, then the columns are doubled.
+    """What one level says about the pixels it inserts, for a map (B, h, w) that it receives.
 
-    horizontal : (B, 2, h, 2 w - 1). vertical : (B, 2, 2 h - 1, 2 w - 1).
+    horizontal : of the columns between columns. vertical : of the rows between rows of the then wider map.
+
+    As leads, by how much the score of the left or upper neighbour is above that of the other one: (B, h, w - 1) and
+    (B, h - 1, 2 w - 1). As the authors' raw scores, of both neighbours at old and new pixels alike: (B, 2, h, 2 w - 1)
+    and (B, 2, 2 h - 1, 2 w - 1).
     """
 
     horizontal: Tensor
@@ -48,7 +53,8 @@ class SIN(TorchMethod):
         ),
         "short": Recipe(
             steps=12_000, batch_size=8, lr=1e-3, weight_decay=4e-4, schedule="one-cycle", ema=0.999, clip=1.0,
-            crop=225, scale_min=0.7, scale_max=1.6, flips="hv", validate_counts="200,600", validate_images=25,
+            amp="bf16", crop=225, scale_min=0.7, scale_max=1.6, flips="hv",
+            validate_counts="200,600", validate_images=25,
         ),
     }  # fmt: skip
 
@@ -57,13 +63,12 @@ class SIN(TorchMethod):
     softmax_twice: bool = param(False, "train as the authors' code does: cross entropy of what is already a softmax")
 
     def build(self) -> nn.Module:
-        """Return the network from normalised images (B, 3, 16 h + 1, 16 w + 1) to four Levels, coarse to fine."""
+        """Return the network from normalised images (B, 3, 16 h + 1, 16 w + 1) to the leads of four levels."""
         return Interpolator(self.skips).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def deploy(self, network: nn.Module) -> nn.Module:
-        """Return the network that scores inserted pixels only."""
-        fold(network)
-        return Decisions(network).to(self.dtype) if isinstance(network, Interpolator) else network
+        """Return the network folded and settled."""
+        return cast(Interpolator, fold(network)).settle().to(self.dtype)
 
     def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
         """Return the weighted cross entropy of all levels against the annotation (Yuan equations 4 to 6)."""
@@ -99,17 +104,12 @@ class SIN(TorchMethod):
         return {name: value for name, value in state.items() if not name.startswith(unused)}
 
 
-def decide(levels: Sequence[Level]) -> list[Level]:
-    """Return the lead of the left or upper neighbour of each inserted pixel: (B, h, w - 1), (B, h - 1, 2 w - 1)."""
-    return [Level(h[:, 0, :, 1::2] - h[:, 1, :, 1::2], v[:, 0, 1::2] - v[:, 1, 1::2]) for h, v in levels]
-
-
-def expand(decisions: Sequence[Level]) -> NDArray[np.int32]:
-    """Return the label maps (B, H, W) that `decide` leads to; without a lead the left or upper neighbour is chosen."""
-    batch, rows, columns = decisions[0].horizontal.shape
-    grid = torch.arange(rows * (columns + 1), dtype=torch.int32, device=decisions[0].horizontal.device)
+def expand(leads: Sequence[Level]) -> NDArray[np.int32]:
+    """Return the label maps (B, H, W) of leads, coarse to fine; a lead of 0 chooses the left or upper neighbour."""
+    batch, rows, columns = leads[0].horizontal.shape
+    grid = torch.arange(rows * (columns + 1), dtype=torch.int32, device=leads[0].horizontal.device)
     labels = grid.view(1, rows, columns + 1).expand(batch, -1, -1)
-    for lead in decisions:
+    for lead in leads:
         labels = insert(labels, lead.horizontal)
         labels = insert(labels.transpose(1, 2), lead.vertical.transpose(1, 2)).transpose(1, 2)
     maps: NDArray[np.int32] = labels.contiguous().cpu().numpy()
@@ -126,36 +126,38 @@ def insert(labels: Tensor, lead: Tensor) -> Tensor:
 
 # Weights of the levels, coarse to fine (Yuan section 4.1), and a factor that only the authors' code has.
 _HORIZONTAL, _VERTICAL, _FACTOR = (20.0, 10.0, 5.0, 2.5), (8.0, 4.0, 2.0, 1.0), 0.005
+_SLOPE = 0.1  # of the leaky ReLUs
 
 
-def interpolation_loss(levels: Sequence[Level], truth: Tensor, *, softmax_twice: bool = False) -> Tensor:
+def interpolation_loss(leads: Sequence[Level], truth: Tensor, *, softmax_twice: bool = False) -> Tensor:
     """Return the loss of all levels, a scalar; see `level_loss`. truth (B, H, W), negative = unlabelled."""
     total = torch.zeros((), device=truth.device)
-    for i, (level, h, v) in enumerate(zip(levels, _HORIZONTAL, _VERTICAL, strict=True)):
-        step = 2 ** (len(levels) - 1 - i)
+    for i, (lead, h, v) in enumerate(zip(leads, _HORIZONTAL, _VERTICAL, strict=True)):
+        step = 2 ** (len(leads) - 1 - i)
         labels = truth[:, ::step, ::step]
-        total = total + h * level_loss(level.horizontal, labels[:, ::2], softmax_twice=softmax_twice)
-        across, turned = level.vertical.transpose(2, 3), labels.transpose(1, 2)
+        total = total + h * level_loss(lead.horizontal, labels[:, ::2], softmax_twice=softmax_twice)
+        across, turned = lead.vertical.transpose(1, 2), labels.transpose(1, 2)
         total = total + v * level_loss(across, turned, softmax_twice=softmax_twice)
     return _FACTOR * total
 
 
-def level_loss(scores: Tensor, labels: Tensor, *, softmax_twice: bool = False) -> Tensor:
+def level_loss(lead: Tensor, labels: Tensor, *, softmax_twice: bool = False) -> Tensor:
     """Return the cross entropy of inserted columns against their true neighbour, summed over pixels, mean over images.
 
-    scores (B, 2, h, 2 w - 1), labels (B, h, 2 w - 1). A pixel that shares its label with both neighbours or with none
-    does not count, nor does one beside or on an unlabelled pixel.
+    lead (B, h, w - 1), labels (B, h, 2 w - 1). A pixel that shares its label with both neighbours or with none does not
+    count, nor does one beside or on an unlabelled pixel.
     """
     left, middle, right = labels[..., :-1:2], labels[..., 1::2], labels[..., 2::2]
     known = (left >= 0) & (middle >= 0) & (right >= 0)
     use = known & ((left == middle) != (right == middle))
-    odd = scores[..., 1::2].float()
+    lead = lead.float()
     if softmax_twice:
-        odd = odd.softmax(1)  # upstream feeds probabilities to a loss that expects scores; kept so that losses match
-    # The cross entropy of two scores is the softplus of their difference.
-    wrong = odd[:, 1] - odd[:, 0]
-    terms = functional.softplus(torch.where(left == middle, wrong, -wrong))
-    return (terms * use).sum() / len(scores)
+        # Upstream feeds probabilities to a loss that expects scores; kept so that losses match. Of two scores with
+        # this lead, the probabilities differ by the tanh of half of it.
+        lead = torch.tanh(lead / 2)
+    # The cross entropy of two scores is the softplus of minus the lead of the right one.
+    terms = functional.softplus(torch.where(left == middle, -lead, lead))
+    return (terms * use).sum() / len(lead)
 
 
 class Interpolator(Encoder):
@@ -174,89 +176,77 @@ class Interpolator(Encoder):
         self.initialise()
 
     def forward(self, x: Tensor) -> list[Level]:
-        """Return the scores of the four levels, coarse to fine."""
+        """Return the leads of the four levels, coarse to fine; half the work of `scores`."""
+        maps = self.encode(x)
+        x, leads = maps[-1], []
+        for i in (3, 2, 1, 0):
+            batch, _, h, w = x.shape
+            # Channels last, the two pixels of a pair already stand side by side. The pairs over the frame are cut off.
+            pairs = self._pairs(f"deconv{i}_h", x)
+            x = pairs.reshape(batch, h, 2 * w + 2, -1)[:, :, 2 : 2 * w + 1].permute(0, 3, 1, 2)
+            x = self._join(f"skip{i}_h", x, maps[i])
+            horizontal = self._lead(f"pred_mask{i}_h", x) if w > 1 else x.new_empty(batch, h, 0)
+            pairs = self._pairs(f"deconv{i}_v", x).unflatten(3, (2, -1)).transpose(2, 3)
+            x = pairs.reshape(batch, 2 * h + 2, 2 * w - 1, -1)[:, 2 : 2 * h + 1].permute(0, 3, 1, 2)
+            x = self._join(f"skip{i}_v", x, maps[i])
+            vertical = self._lead(f"pred_mask{i}_v", x) if h > 1 else x.new_empty(batch, 0, 2 * w - 1)
+            leads.append(Level(horizontal, vertical))
+        return leads
+
+    def scores(self, x: Tensor) -> list[Level]:
+        """Return the raw scores of the four levels, coarse to fine, as the authors' network does before its softmax."""
         maps = self.encode(x)
         x, levels = maps[-1], []
         for i in (3, 2, 1, 0):
-            x = self.part(f"deconv{i}_h", x)
-            if self.skips:
-                # The rows of this level do not exist yet: its even ones are those of the level before.
-                x = x + self.part(f"skip{i}_h", maps[i][:, :, ::2])
+            x = self._join(f"skip{i}_h", self.part(f"deconv{i}_h", x), maps[i])
             horizontal = self.part(f"pred_mask{i}_h", x)
-            x = self.part(f"deconv{i}_v", x)
-            if self.skips:
-                x = x + self.part(f"skip{i}_v", maps[i])
+            x = self._join(f"skip{i}_v", self.part(f"deconv{i}_v", x), maps[i])
             levels.append(Level(horizontal, self.part(f"pred_mask{i}_v", x)))
         return levels
+
+    def _join(self, name: str, x: Tensor, early: Tensor) -> Tensor:
+        if not self.skips:
+            return x
+        skip = cast(nn.Conv2d, self.get_submodule(name))
+        # Before the rows of a level are inserted, only the even ones of the encoder's map have a counterpart. Channels
+        # last, a 1 x 1 convolution is a matrix product.
+        early = early[:, :, ::2] if name.endswith("h") else early
+        return x + functional.linear(early.permute(0, 2, 3, 1), skip.weight[:, :, 0, 0], skip.bias).permute(0, 3, 1, 2)
+
+    def _pairs(self, name: str, x: Tensor) -> Tensor:
+        """Apply a transposed convolution as a plain one: (B, H, W, 2 C), an old and the next new pixel as channels."""
+        pairs = functional.conv2d(x, *self._weights(name), padding=1)
+        return functional.leaky_relu_(pairs, _SLOPE).permute(0, 2, 3, 1)
+
+    def _lead(self, name: str, x: Tensor) -> Tensor:
+        """Apply a head at every second column, or row, from the second on: the difference of its scores."""
+        stride, padding = ((1, 2), (1, 0)) if name.endswith("h") else ((2, 1), (0, 1))
+        return functional.conv2d(x, *self._weights(name), stride, padding)[:, 0]
+
+    def _weights(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the plain convolution that stands for a transposed one, or for a head."""
+        if f"{name}_weight" in self._buffers:
+            return self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
+        if name.startswith("pred_mask"):
+            weight, bias = self.get_parameter(f"{name}.weight"), self.get_parameter(f"{name}.bias")
+            return weight[:1] - weight[1:], bias[:1] - bias[1:]
+        horizontal, taps = name.endswith("h"), self.get_parameter(f"{name}.0.weight").transpose(0, 1)
+        taps = taps.flip(2) if horizontal else taps.transpose(2, 3).flip(2)
+        # Of a window (i, i + 1), i times the middle tap is the old pixel; the new one is i times the last tap plus
+        # i + 1 times the first.
+        old = functional.pad(taps[..., 1:2], (0, 1))
+        pair = torch.cat([old, torch.cat([taps[..., 2:], taps[..., :1]], 3)])
+        return pair if horizontal else pair.transpose(2, 3), self.get_parameter(f"{name}.0.bias").repeat(2)
+
+    def settle(self) -> Self:
+        """Keep the weights of the plain convolutions from now on: the network can no longer be trained, nor saved."""
+        for i, part, axis in product(range(4), ("deconv", "pred_mask"), "hv"):
+            weight, bias = self._weights(name := f"{part}{i}_{axis}")
+            self.register_buffer(f"{name}_weight", weight.detach().contiguous())
+            self.register_buffer(f"{name}_bias", bias.detach())
+        return self
 
 
 def _up(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Sequential:
     conv = nn.ConvTranspose2d(inputs, outputs, 3, stride=stride, padding=1)
-    return nn.Sequential(conv, nn.LeakyReLU(0.1, inplace=True))
-
-
-class Decisions(nn.Module):
-    """A folded Interpolator that returns what `decide` would, with about half the work.
-
-    A transposed convolution becomes a plain one that gives the old and the new pixel of each pair as channels, and a
-    head becomes one that looks at new pixels only, and at the difference of its two scores.
-    """
-
-    def __init__(self, network: Interpolator) -> None:
-        super().__init__()
-        self.network = network
-        for i in (3, 2, 1, 0):
-            for axis in "hv":
-                up = cast(nn.ConvTranspose2d, network.get_submodule(f"deconv{i}_{axis}.0"))
-                self.add_module(f"pair{i}_{axis}", _pairs(up, axis))
-                head = cast(nn.Conv2d, network.get_submodule(f"pred_mask{i}_{axis}"))
-                self.add_module(f"lead{i}_{axis}", _lead(head, axis))
-                network.add_module(f"deconv{i}_{axis}", nn.Identity())
-                network.add_module(f"pred_mask{i}_{axis}", nn.Identity())
-
-    def forward(self, x: Tensor) -> list[Level]:
-        """Return by how much the left or upper neighbour of each inserted pixel leads, coarse to fine."""
-        maps = self.network.encode(x)
-        x, leads = maps[-1], []
-        for i in (3, 2, 1, 0):
-            batch, _, h, w = x.shape
-            # Channels last, the pairs of a row already stand side by side. What lies over the frame is cut off.
-            pairs = functional.leaky_relu_(self.get_submodule(f"pair{i}_h")(x), 0.1).permute(0, 2, 3, 1)
-            x = pairs.reshape(batch, h, 2 * w + 2, -1)[:, :, 2 : 2 * w + 1].permute(0, 3, 1, 2)
-            if self.network.skips:
-                x = x + self.network.part(f"skip{i}_h", maps[i][:, :, ::2])
-            horizontal = self.get_submodule(f"lead{i}_h")(x)[:, 0] if w > 1 else x.new_empty(batch, h, 0)
-            pairs = functional.leaky_relu_(self.get_submodule(f"pair{i}_v")(x), 0.1).permute(0, 2, 3, 1)
-            pairs = pairs.unflatten(3, (2, -1)).transpose(2, 3)
-            x = pairs.reshape(batch, 2 * h + 2, 2 * w - 1, -1)[:, 2 : 2 * h + 1].permute(0, 3, 1, 2)
-            if self.network.skips:
-                x = x + self.network.part(f"skip{i}_v", maps[i])
-            vertical = self.get_submodule(f"lead{i}_v")(x)[:, 0] if h > 1 else x.new_empty(batch, 0, 2 * w - 1)
-            leads.append(Level(horizontal, vertical))
-        return leads
-
-
-def _pairs(up: nn.ConvTranspose2d, axis: str) -> nn.Conv2d:
-    """Return the transposed convolution as a plain one: channels (old pixels, then new ones), a pixel of padding."""
-    weight = up.weight.detach().transpose(0, 1)  # (out, in, 3, 3)
-    outputs, inputs = weight.shape[:2]
-    if axis == "v":
-        weight = weight.transpose(2, 3)
-    pair = weight.new_zeros(2 * outputs, inputs, 3, 2)
-    # Of a window (i, i + 1): i times the middle tap is the old pixel; i times the last, i + 1 times the first the new.
-    pair[:outputs, :, :, 0] = weight[..., 1].flip(2)
-    pair[outputs:, :, :, 0] = weight[..., 2].flip(2)
-    pair[outputs:, :, :, 1] = weight[..., 0].flip(2)
-    if axis == "v":
-        pair = pair.transpose(2, 3)
-    conv = nn.Conv2d(inputs, 2 * outputs, (pair.shape[2], pair.shape[3]), padding=1)
-    conv.load_state_dict({"weight": pair, "bias": up.state_dict()["bias"].repeat(2)})
-    return conv
-
-
-def _lead(head: nn.Conv2d, axis: str) -> nn.Conv2d:
-    """Return the head as the difference of its scores at every second column, or row, from the second on."""
-    stride, padding = ((1, 2), (1, 0)) if axis == "h" else ((2, 1), (0, 1))
-    conv = nn.Conv2d(head.weight.shape[1], 1, 3, stride=stride, padding=padding)
-    conv.load_state_dict({name: value[:1] - value[1:] for name, value in head.state_dict().items()})
-    return conv
+    return nn.Sequential(conv, nn.LeakyReLU(_SLOPE, inplace=True))
