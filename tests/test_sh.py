@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from spx_cli import labels as algebra
 from spx_cli.color import rgb_to_lab
+from spx_cli.errors import ParameterError
 from spx_cli.methods.sh import hierarchy
 from strategies import images
 
@@ -58,3 +59,9 @@ def test_the_last_merge_joins_the_two_halves():
     image[:, 15:] = (200, 60, 20)
     image += np.random.default_rng(0).integers(0, 8, image.shape, dtype=np.uint8)
     assert np.array_equal(hierarchy(rgb_to_lab(image)).labels(2), np.arange(30)[None].repeat(20, 0) // 15)
+
+
+@pytest.mark.parametrize("n_segments", [0, 13])
+def test_a_cut_that_no_map_can_have_is_refused(n_segments):
+    with pytest.raises(ParameterError, match=f"between 1 and the number of pixels, 12, not {n_segments}"):
+        hierarchy(np.zeros((3, 4, 3), np.float32)).labels(n_segments)

@@ -18,6 +18,9 @@ from spx_cli.runs import root
 from spx_cli.types import Assignment, Image
 
 _PER_UNIT = 32  # bins of the counting sort per unit of Lab: edges are ordered to 1/32 of a unit
+# Of edges equal to so many bins, the strips of so many pixels take turns: a large image stays in the cache.
+_BINS_AT_ONCE = 8
+_STRIP = 1 << 15
 _ROUNDS = 6  # of the search for a scale
 
 
@@ -39,7 +42,7 @@ class FH(Method):
         """Return the regions, at least n_segments of them that are no debris where the image has so many."""
         lab = rgb_to_lab(image)
         smoothed = gaussian_filter(lab, (self.sigma, self.sigma, 0), truncate=3.0) if self.sigma else lab
-        first, second, weight = _sorted_edges(smoothed, _PER_UNIT)
+        first, second, weight = _sorted_edges(smoothed, _PER_UNIT, _BINS_AT_ONCE, _STRIP)
         labels = np.empty(image.shape[:2], np.int32)
         debris = _debris(labels.size, n_segments)
         scale = self.scale or 2.0 * sqrt(labels.size / n_segments)
@@ -63,11 +66,12 @@ def _debris(pixels: int, n_segments: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _sorted_edges(lab, per_unit):
+def _sorted_edges(lab, per_unit, at_once, strip):
     """lab (H, W, 3). Returns 4-neighbour edges, lightest first: pixels first, second (E,), weight (E,) float32."""
     height, width, _ = lab.shape
     count = height * (width - 1) + (height - 1) * width
     key = np.empty(count, np.int32)
+    strips = (height * width + strip - 1) // strip
     largest, e = 0, 0
     for y in range(height):
         for x in range(width):
@@ -75,7 +79,8 @@ def _sorted_edges(lab, per_unit):
                 v, u = y + side, x + 1 - side
                 if v < height and u < width:
                     dl, da, db = lab[y, x, 0] - lab[v, u, 0], lab[y, x, 1] - lab[v, u, 1], lab[y, x, 2] - lab[v, u, 2]
-                    key[e] = int(per_unit * np.sqrt(dl * dl + da * da + db * db))
+                    bin_ = int(per_unit * np.sqrt(dl * dl + da * da + db * db))
+                    key[e] = (bin_ // at_once * strips + (y * width + x) // strip) * at_once + bin_ % at_once
                     largest = max(largest, key[e])
                     e += 1
     place = np.zeros(largest + 2, np.int32)
@@ -92,7 +97,8 @@ def _sorted_edges(lab, per_unit):
                 if v < height and u < width:
                     at = place[key[e]]
                     place[key[e]] += 1
-                    first[at], second[at], weight[at] = y * width + x, v * width + u, key[e] / per_unit
+                    first[at], second[at] = y * width + x, v * width + u
+                    weight[at] = (key[e] // (strips * at_once) * at_once + key[e] % at_once) / per_unit
                     e += 1
     return first, second, weight
 

@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.color import POSITION, rgb_to_lab
-from spx_cli.graph import contract
+from spx_cli.errors import ParameterError
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -36,14 +36,17 @@ class Hierarchy:
     def labels(self, n_segments: int) -> Labels:
         """Return the map of n_segments regions, int32 (H, W), 4-connected, ids in raster order.
 
-        A map with fewer regions only merges regions of one with more.
+        A map with fewer regions only merges regions of one with more. ParameterError unless 1 <= n_segments <= H W.
         """
-        merges = self.size[0] * self.size[1] - n_segments
+        pixels = self.size[0] * self.size[1]
+        if not 1 <= n_segments <= pixels:
+            raise ParameterError(f"n_segments must be between 1 and the number of pixels, {pixels}, not {n_segments}")
+        merges = pixels - n_segments
         # Rounds stand in order; within the one that the count cuts, the cheapest merges come first.
         last = int(np.searchsorted(self.rounds, merges, side="right")) - 1
         begin, end = self.rounds[last], self.rounds[min(last + 1, len(self.rounds) - 1)]
         order = begin + np.argsort(self.cost[begin:end], kind="stable")[: merges - begin]
-        labels = np.arange(self.size[0] * self.size[1], dtype=np.int32)
+        labels = np.arange(pixels, dtype=np.int32)
         _unite(self.first[:begin], self.second[:begin], labels)
         _unite(self.first[order], self.second[order], labels)
         number_roots(labels)
@@ -58,12 +61,11 @@ def hierarchy(features: Features) -> Hierarchy:
     mean, size = features.reshape(-1, channels).copy(), np.ones(height * width, np.float32)
     pixel = np.arange(height * width, dtype=np.int32)
     edges = _pixel_edges(height, width)
-    border = np.ones(len(edges), np.int32)
     done, rounds = 0, [0]
     while done < merges:
         into = np.arange(len(size), dtype=np.int32)
         done, count = _round(mean, size, edges, pixel, into, first, second, cost, done)
-        edges, border = contract(edges, border, into, count)
+        edges = edges[: _contract(edges, into, count)]
         mean, size, pixel = mean[:count], size[:count], pixel[:count]
         rounds.append(done)
     return Hierarchy((height, width), first, second, cost, np.array(rounds))
@@ -77,7 +79,7 @@ class SH(Method):
     paper = "doi:10.1109/TIP.2018.2836300"
     surplus = 3.0
 
-    smoothing: int = param(1, "passes of a 3 x 3 binomial filter over Lab before the pixels merge", ge=0)
+    smoothing: int = param(0, "passes of a 3 x 3 binomial filter over Lab before the pixels merge", ge=0)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the hierarchy cut at n_segments."""
@@ -144,6 +146,34 @@ def _round(mean, size, edges, pixel, into, first, second, cost, done):
         for c in range(channels):
             mean[group, c] /= size[group]
     return done, left
+
+
+@njit(cache=True, nogil=True)
+def _contract(edges, into, count):
+    """edges (E, 2), into (R,). Edges become those between the `count` merged regions, each once; returns how many."""
+    # Sorted by their smaller region, repeated edges are neighbours: on large images much faster than a hash table.
+    start = np.zeros(count + 1, np.int32)
+    for e in range(len(edges)):
+        a, b = into[edges[e, 0]], into[edges[e, 1]]
+        if a != b:
+            start[min(a, b) + 1] += 1
+    for r in range(count):
+        start[r + 1] += start[r]
+    other, place = np.empty(start[count], np.int32), start[:count].copy()
+    for e in range(len(edges)):
+        a, b = into[edges[e, 0]], into[edges[e, 1]]
+        if a != b:
+            low = min(a, b)
+            other[place[low]] = max(a, b)
+            place[low] += 1
+    seen, kept = np.full(count, -1, np.int32), 0
+    for low in range(count):
+        for i in range(start[low], start[low + 1]):
+            if seen[other[i]] != low:
+                seen[other[i]] = low
+                edges[kept, 0], edges[kept, 1] = low, other[i]
+                kept += 1
+    return kept
 
 
 @njit(cache=True, nogil=True)
