@@ -17,6 +17,7 @@ from spx_cli.types import Assignment, Image
 _COLOUR = 20.0  # C_c, section 4
 _CHROMA = 2.55  # a and b against L in Eq. 12: they span 255 units where L spans 100
 _LANES = 16  # pixels of one tile: a loop of fixed length over one small array is one the compiler vectorises
+_BAND = 16  # visited rows that are labelled and summed up before the next, so that they stay in the cache
 _FAR = 1e30
 
 
@@ -32,7 +33,7 @@ class LSC(Method):
     surplus = 1.4
 
     ratio: float = param(0.06, "C_s / C_c, weight of position against colour; .075 in the paper", gt=0)
-    iterations: int = param(6, "rounds of weighted k-means", ge=1)
+    iterations: int = param(5, "rounds of weighted k-means", ge=1)
     row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
     smoothing: int = param(2, "passes of a 3 x 3 binomial filter over Lab, against fragments in texture", ge=0)
 
@@ -125,13 +126,22 @@ def _kmeans(features, width, seeds, turn_y, turn_x, step_y, step_x, iterations, 
         for d in range(2):
             centre[k, 6 + d], centre[k, 8 + d] = turn_x[d, x] / pixel[6], turn_y[d, y] / pixel[6]
     nearest = np.zeros((height, tiles, _LANES), np.int32)
-    distance = np.empty((height, tiles, _LANES), np.float32)
+    distance = np.empty((_BAND, tiles, _LANES), np.float32)
     totals = np.empty((count, 14), np.float32)
-    for turn in range(iterations):
-        first = min(turn % row_step, height - 1)
-        _assign(features, position, turn_y, centre, place, step_y, step_x, width, first, row_step, nearest, distance)
-        _update(features, turn_x, turn_y, nearest, first, row_step, totals, centre, place)
-    _assign(features, position, turn_y, centre, place, step_y, step_x, width, 0, 1, nearest, distance)
+    for turn in range(iterations + 1):
+        last = turn == iterations
+        step = 1 if last else row_step
+        first = 0 if last else min(turn % row_step, height - 1)
+        totals[:] = 0
+        for begin in range(first, height, step * _BAND):
+            end = min(begin + step * _BAND, height)
+            _assign(
+                features, position, turn_y, centre, place, step_y, step_x, width, begin, end, step, nearest, distance
+            )
+            if not last:
+                _add(features, turn_x, turn_y, nearest, begin, end, step, totals)
+        if not last:
+            _move(totals, centre, place)
     labels = np.empty((height, width), np.int32)
     for y in range(height):
         row, target = nearest[y].reshape(-1), labels[y]
@@ -141,21 +151,22 @@ def _kmeans(features, width, seeds, turn_y, turn_x, step_y, step_x, iterations, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _assign(features, position, turn_y, centre, place, step_y, step_x, width, first, row_step, nearest, distance):
-    """Arrays as in _kmeans; nearest, distance (H, T, _LANES) are set in rows first::row_step."""
+def _assign(features, position, turn_y, centre, place, step_y, step_x, width, begin, end, step, nearest, distance):
+    """Arrays as in _kmeans; sets nearest (H, T, _LANES) in rows begin:end:step; distance (_BAND, T, _LANES) scratch."""
     height = len(features)
-    for y in range(first, height, row_step):
-        distance[y] = np.float32(_FAR)
+    distance[:] = np.float32(_FAR)
     for k in range(len(centre)):
+        top, bottom = int(max(place[k, 0] - step_y, begin)), int(min(place[k, 0] + step_y, min(end, height) - 1))
+        top += (begin - top) % step
+        if top > bottom:
+            continue
         c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 = centre[k]
         half = np.float32(0.5) * (centre[k] * centre[k]).sum()
         left, right = int(max(place[k, 1] - step_x, 0)), int(min(place[k, 1] + step_x, width - 1))
-        top, bottom = int(max(place[k, 0] - step_y, 0)), int(min(place[k, 0] + step_y, height - 1))
-        top += (first - top) % row_step
-        for y in range(top, bottom + 1, row_step):
+        for y in range(top, bottom + 1, step):
             from_y = c8 * turn_y[0, y] + c9 * turn_y[1, y]
             for t in range(left // _LANES, right // _LANES + 1):
-                f, p, best, owner = features[y, t], position[t], distance[y, t], nearest[y, t]
+                f, p, best, owner = features[y, t], position[t], distance[(y - begin) // step, t], nearest[y, t]
                 for i in range(_LANES):
                     # w(p) / 2 times |phi(p) - c|^2, less what does not depend on c.
                     inner = c0 * f[0, i] + c1 * f[1, i] + c2 * f[2, i] + c3 * f[3, i] + c4 * f[4, i] + c5 * f[5, i]
@@ -166,11 +177,10 @@ def _assign(features, position, turn_y, centre, place, step_y, step_x, width, fi
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _update(features, turn_x, turn_y, nearest, first, row_step, totals, centre, place):
-    """Arrays as in _kmeans; totals (K, 14) scratch. Centres become the weighted means of phi over their pixels."""
-    height, width = len(features), turn_x.shape[1]
-    totals[:] = 0
-    for y in range(first, height, row_step):
+def _add(features, turn_x, turn_y, nearest, begin, end, step, totals):
+    """Arrays as in _kmeans; totals (K, 14): sums of w phi, w, place and number of the pixels of rows begin:end:step."""
+    width = turn_x.shape[1]
+    for y in range(begin, end, step):
         cos_y, sin_y = turn_y[0, y], turn_y[1, y]
         for x in range(width):
             t, i = x // _LANES, x % _LANES
@@ -184,6 +194,11 @@ def _update(features, turn_x, turn_y, nearest, first, row_step, totals, centre, 
             total[11] += y
             total[12] += x
             total[13] += 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _move(totals, centre, place):
+    """totals (K, 14), centre (K, 10), place (K, 2). Centres become the weighted means of phi over their pixels."""
     for k in range(len(centre)):
         total = totals[k]
         if total[13] > 0:
