@@ -66,10 +66,19 @@ def test_takes_the_edges_of_largest_gain(seed: int) -> None:
 
 
 def test_exactly_the_count_and_connected_without_finishing() -> None:
-    image = np.random.default_rng(1).integers(0, 256, (31, 46, 3), dtype=np.uint8)
+    y, x = np.mgrid[:31, :46]
+    image = np.stack([5 * x, 8 * y, 2 * (x + y)], axis=-1).astype(np.uint8)
     for n_segments in (1, 2, 17, 31 * 46):
         labels = create("ers").segment(image, n_segments, raw=True)
         assert components(labels)[1] == len(np.unique(labels)) == n_segments
+
+
+def test_lone_pixels_are_not_counted() -> None:
+    image = np.full((40, 60, 3), 100, np.uint8)
+    rng = np.random.default_rng(1)
+    image.reshape(-1, 3)[rng.permutation(2400)[:60]] = rng.integers(0, 256, (60, 3))
+    sizes = np.bincount(create("ers").segment(image, 24, raw=True).ravel())
+    assert 0.9 * 24 <= (sizes >= 6).sum() <= 1.1 * 24 < (sizes > 0).sum()
 
 
 def test_two_noisy_halves() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from spx_cli.color import POSITION, rgb_to_lab
+from spx_cli.finish import SMALL
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -31,12 +32,13 @@ _BINS = _HALF + (int(np.float32(2.0**12).view(np.int32)) >> _SHIFT) - _LEAST + 1
 _STRIP = 1 << 15
 _BINS_AT_ONCE = 128
 _SMALL = 4  # strips take turns while there are more than so many clusters per cluster asked for
+_ATTEMPTS = 4  # to meet the count
 _FAINT = 1e-20  # least weight of an edge, so that an image of pure noise still has an order
 
 
 @dataclass(frozen=True, kw_only=True)
 class ERS(Method):
-    """Entropy rate superpixels: compact and homogeneous clusters of similar size. Deterministic, exactly n_segments."""
+    """Entropy rate superpixels: compact and homogeneous clusters of similar size. Deterministic."""
 
     name = "ers"
     paper = "doi:10.1109/CVPR.2011.5995323"
@@ -46,10 +48,17 @@ class ERS(Method):
     balance: float = param(0.5, "lambda', weight of the balancing term", ge=0)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
-        """Return the map of the trees that the chosen edges form, numbered by one of their pixels."""
+        """Return the trees that the chosen edges form, numbered by one of their pixels: n_segments of some size."""
         lab = rgb_to_lab(image)
         weight = _edge_weights(lab, self.sigma, _FAINT)
-        labels = _greedy(weight, n_segments, self.balance, _SHIFT, _LEAST, _HALF, _BINS)
+        asked = n_segments
+        for _ in range(_ATTEMPTS):
+            labels = _greedy(weight, asked, self.balance, _SHIFT, _LEAST, _HALF, _BINS)
+            # Pixels that resemble nothing stay alone. They do not outlive the finishing stage and are not counted.
+            lasting = np.count_nonzero(np.bincount(labels.ravel()) >= max(1, int(SMALL * labels.size / n_segments)))
+            if lasting >= 0.9 * n_segments:
+                break
+            asked = min(asked + n_segments - lasting, labels.size)
         return Assignment(labels, smooth(lab, 2), POSITION)
 
 
