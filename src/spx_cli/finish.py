@@ -30,7 +30,7 @@ def finish(
 
     labels : (H, W) integers of any kind. features : (H, W, C) numbers in which regions are compared, and `position`
         as in `Assignment`.
-    exact : False keeps the count that the map has once it is clean.
+    exact : False keeps the count that the map has once it is clean, pieces of one label counted as one at most.
 
     >>> scattered = np.array([[0, 1, 0, 0], [0, 1, 0, 0]])
     >>> finish(scattered, np.zeros((2, 4, 1), np.float32), 0.0, 3)
@@ -44,8 +44,9 @@ def finish(
         per_pixel = position / sqrt(labels.size / n_segments)
         into, graph = absorb(region_graph(runs, features, position=per_pixel), min_size, n_segments if exact else 1)
         count = len(graph.size)
-        if exact and count > n_segments:
-            into, count = merge(graph, n_segments)[into], n_segments
+        most = n_segments if exact else len(np.unique(labels))
+        if count > most:
+            into, count = merge(graph, most)[into], most
     regions = paint(runs, into)
     if exact and count < n_segments:
         regions, _ = components(split(regions, count, n_segments))
