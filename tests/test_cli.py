@@ -315,9 +315,10 @@ def test_the_reader_may_leave(spx):
 
 
 def test_interrupted(spx):
-    for i in range(100):
-        picture(f"photos/{i:03}.png", size=(200, 200))
-    with process("segment", "photos", "-o", "out", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+    for i in range(100):  # a second of work and more, so that a busy machine interrupts it and not its end
+        picture(f"photos/{i:03}.png", size=(300, 300))
+    command = ("segment", "photos", "-m", "snic", "-o", "out")
+    with process(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         reader.stdout.readline()
         reader.send_signal(signal.SIGINT)
         assert reader.communicate()[1] == b"spx: error: interrupted\n"
