@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from spx_cli.color import rgb_to_lab
-from spx_cli.labels import components
 from spx_cli.methods import create
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.lsc import _features
@@ -45,12 +44,6 @@ def test_a_larger_ratio_rounds_regions() -> None:
     image = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     border = [np.count_nonzero(np.diff(create("lsc", ratio=r).segment(image, 20, raw=True))) for r in (0.02, 2.0)]
     assert border[1] < border[0] / 2
-
-
-def test_fragments_are_joined() -> None:
-    image = np.random.default_rng(4).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    labels = create("lsc").segment(image, 20, raw=True)
-    assert components(labels)[1] == len(np.unique(labels)) == 20
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (4, 6)])

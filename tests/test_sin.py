@@ -13,6 +13,7 @@ from spx_cli.methods import create, sin
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import grid_shape, normalise
 from spx_cli.methods.sin import SIN, Level
+from trainee import assert_learns
 
 # Values of the resized image that lie within 1e-5 of a half, which OpenCV's order of summation rounds the other way.
 TIES = {(6, 9): {}, (16, 24): {(1, 89, 2): 80, (12, 69, 0): 148, (43, 301, 0): 40, (218, 338, 0): 178}}
@@ -127,20 +128,7 @@ def test_level_loss_counts_pixels_with_exactly_one_neighbour_of_their_own():
 
 @pytest.mark.parametrize("skips", [False, True])
 def test_a_few_steps_lower_the_loss(skips):
-    torch.manual_seed(0)
-    method = create("sin", skips=skips)
-    network = method.build().train()
-    truth = torch.zeros(2, 33, 33, dtype=torch.int64)
-    truth[:, :, 14:] = 1
-    images = (torch.rand(2, 3, 33, 33) * 40 + 100 + 30 * truth[:, None]).to(torch.uint8)
-    optimizer, losses = torch.optim.Adam(network.parameters(), 1e-3), []
-    for _ in range(5):
-        optimizer.zero_grad()
-        loss = method.loss(network, images, truth)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
+    assert_learns(create("sin", skips=skips), 33)
 
 
 def test_crop_must_fit_the_grid():

@@ -13,6 +13,7 @@ from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods import create, ssn
 from spx_cli.methods._torch import fold, rgb_to_lab
+from trainee import assert_learns
 
 
 def pixels(image):
@@ -153,20 +154,7 @@ def test_deployed_network_gives_the_same_features():
 
 @pytest.mark.parametrize("variant", ["deep", "linear"])
 def test_a_few_steps_lower_the_loss(variant):
-    torch.manual_seed(0)
-    method = create("ssn", variant=variant, train_segments=9)
-    network = method.build().train()
-    truth = torch.zeros(2, 33, 33, dtype=torch.int64)
-    truth[:, :, 14:] = 1
-    images = (torch.rand(2, 3, 33, 33) * 40 + 100 + 30 * truth[:, None]).to(torch.uint8)
-    optimizer, losses = torch.optim.Adam(network.parameters(), 3e-3), []
-    for _ in range(12):
-        optimizer.zero_grad()
-        loss = method.loss(network, images, truth)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
+    assert_learns(create("ssn", variant=variant, train_segments=9), 33, lr=3e-3, steps=12)
 
 
 def test_flow_is_reconstructed_by_absolute_difference():

@@ -55,7 +55,7 @@ def absorb(graph: RegionGraph, min_size: int, n_regions: int = 1) -> tuple[NDArr
     into = np.arange(len(graph.size), dtype=np.int32)
     size, mean = graph.size.copy(), graph.mean.copy()
     count = _absorb(size, mean, graph.edges, min_size, n_regions, into)
-    edges, border = contract(graph.edges, graph.border, into, count)
+    edges, border = _contract(graph.edges, graph.border, into, count)
     return into, RegionGraph(size[:count], mean[:count], edges, border)
 
 
@@ -159,7 +159,7 @@ def _region_edges(first, start, region, count, width):
 
 
 @njit(cache=True, nogil=True)
-def contract(edges, border, into, count):
+def _contract(edges, border, into, count):
     """edges (E, 2), border (E,), into (R,). Returns the edges between merged regions, each once, and their borders."""
     table, kept, length = _table(count)
     found = 0

@@ -18,7 +18,9 @@ class Recipe:
 
     steps: int = param(100_000, "optimiser steps", ge=1)
     batch_size: int = param(8, "samples per step and process", ge=1)
-    optimizer: str = param("adam", "adam adds the decay to the gradient, adamw to the step", choices=("adam", "adamw"))
+    optimizer: str = param(
+        "adam", "adam adds the decay to the gradient, adamw and muon to the step", choices=("adam", "adamw", "muon")
+    )
     lr: float = param(1e-4, "learning rate; the peak where the schedule is one-cycle", gt=0)
     weight_decay: float = param(0.0, "weight decay", ge=0)
     decay: str = param(

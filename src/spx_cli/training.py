@@ -38,6 +38,7 @@ from spx_cli.io import atomic
 from spx_cli.labels import compact
 from spx_cli.methods._torch import TorchMethod
 from spx_cli.metrics import score
+from spx_cli.muon import Muon
 from spx_cli.recipe import Recipe
 from spx_cli.samples import Batch, Pairs, Samples, make_batch
 
@@ -79,7 +80,7 @@ def rate(recipe: Recipe, step: int) -> float:
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return Adam or AdamW with the recipe's weight decay on the parameters that it names."""
+    """Return the recipe's optimiser, with its weight decay on the parameters that it names."""
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
@@ -89,7 +90,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             "all": True,
         }[recipe.decay]
         (decayed if chosen else spared).append(parameter)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[recipe.optimizer]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     optimizer: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=recipe.lr)
     return optimizer
@@ -282,7 +283,8 @@ def _step(
     """Take one step; return the loss, the norm of the gradient, and whether to stop, all three for all processes."""
     images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
     truth = None if batch.truth is None else torch.from_numpy(batch.truth).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp == "bf16"):
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp == "bf16")
+    with autocast:
         loss = method.loss(state.network, images, truth)
     state.optimizer.zero_grad()
     loss.backward()
@@ -298,7 +300,8 @@ def _step(
         )
     for group in state.optimizer.param_groups:
         group["lr"] = rate(recipe, state.step)
-    state.optimizer.step()
+    with autocast:  # Muon multiplies matrices
+        state.optimizer.step()
     state.average(recipe.ema)
     state.step += 1
     return value, size, stopped

@@ -7,7 +7,6 @@ import numpy as np
 from numba import njit
 
 from spx_cli.color import POSITION, rgb_to_lab
-from spx_cli.finish import finish
 from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
@@ -55,8 +54,7 @@ class LSC(Method):
             self.iterations,
             self.row_step,
         )
-        # Clusters fall into pieces, for the feature space is periodic: join them to as many regions as there are seeds.
-        return Assignment(finish(labels, lab, POSITION, rows * columns), lab, POSITION)
+        return Assignment(labels, lab, POSITION)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

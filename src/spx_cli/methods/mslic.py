@@ -12,7 +12,6 @@ import numpy as np
 from numba import njit
 
 from spx_cli.color import FIXED_POINT, POSITION, lab_planes
-from spx_cli.finish import finish
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods.base import Method
 from spx_cli.params import param
@@ -46,9 +45,7 @@ class ManifoldSLIC(Method):
         seeds = np.empty((rows * columns, 2), np.float32)
         _place_seeds(area, rows, columns, seeds, labels)
         _kmeans(planes, area, seeds, spacing, per_lab * per_lab, self.stretch, self.iterations, labels)
-        features, position = planes.transpose(1, 2, 0), POSITION * FIXED_POINT
-        # Clusters fall into pieces: join them to as many regions as there are seeds.
-        return Assignment(finish(labels, features, position, len(seeds)), features, position)
+        return Assignment(labels, planes.transpose(1, 2, 0), POSITION * FIXED_POINT)
 
 
 @njit(cache=True, nogil=True)

@@ -16,7 +16,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.color import POSITION, rgb_to_lab
-from spx_cli.finish import finish
 from spx_cli.methods._gradient import fill_gradient
 from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods.base import Method
@@ -60,8 +59,7 @@ class SCALP(Method):
         position_weight = self.compactness**2 * rows * columns / (height * width)
         weights = (position_weight, self.path_weight, self.contour_weight)
         _kmeans(lab, around, contour, seeds, bends, *weights, self.iterations, labels)
-        # Clusters fall into pieces: join them to as many regions as there are seeds.
-        return Assignment(finish(labels, lab, POSITION, len(seeds)), lab, POSITION)
+        return Assignment(labels, lab, POSITION)
 
 
 def _bends(reach: int) -> NDArray[np.int32]:
