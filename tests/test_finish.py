@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from spx_cli import labels as algebra
 from spx_cli.finish import SMALL, finish, split, upstream_rule
+from spx_cli.types import Assignment
 from strategies import label_maps
 
 
@@ -15,7 +16,7 @@ def features_of(labels, channels=3):
 @given(label_maps(), st.data())
 def test_any_map_becomes_exactly_k_regions(labels, data):
     n = data.draw(st.integers(1, labels.size))
-    finished = finish(labels, features_of(labels), 0.0, n)
+    finished = finish(Assignment(labels, features_of(labels)), n)
     algebra.check(finished)
     assert finished.max() + 1 == n
 
@@ -23,21 +24,21 @@ def test_any_map_becomes_exactly_k_regions(labels, data):
 @given(label_maps(), st.data())
 def test_finishing_twice_changes_nothing(labels, data):
     n = data.draw(st.integers(1, labels.size))
-    once = finish(labels, features_of(labels), 0.0, n)
-    assert np.array_equal(finish(once, features_of(labels), 0.0, n), once)
+    once = finish(Assignment(labels, features_of(labels)), n)
+    assert np.array_equal(finish(Assignment(once, features_of(labels)), n), once)
 
 
 @given(label_maps(), st.data())
 def test_the_native_count_leaves_no_debris(labels, data):
     n = data.draw(st.integers(1, labels.size))
-    finished = finish(labels, features_of(labels), 0.0, n, exact=False)
+    finished = finish(Assignment(labels, features_of(labels)), n, exact=False)
     algebra.check(finished)
     assert np.bincount(finished.ravel()).min() >= min(int(SMALL * labels.size / n), labels.size)
 
 
 def test_regions_are_only_merged_when_there_are_too_many():
     labels = np.repeat(np.arange(4), 5)[None].repeat(3, 0)
-    merged = finish(labels, features_of(labels), 0.0, 2)
+    merged = finish(Assignment(labels, features_of(labels)), 2)
     for i in range(4):
         assert len(np.unique(merged[labels == i])) == 1
 
@@ -76,5 +77,5 @@ def test_position_keeps_long_regions_from_growing_together():
     labels = np.array([[0] * 8, [1] * 8, [2] * 8, [3] * 8], np.int32)
     labels[:, 4:] += 4
     even = np.zeros((4, 8, 1), np.float32)
-    pairs = finish(labels, even, 1.0, 4)
+    pairs = finish(Assignment(labels, even, 1.0), 4)
     assert np.array_equal(pairs[:2, :4], np.zeros((2, 4)))

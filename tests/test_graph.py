@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli.graph import absorb, merge, region_graph
+from spx_cli.graph import FAINT, absorb, merge, region_graph
 from spx_cli.labels import components
 from strategies import label_maps
 
@@ -16,7 +16,17 @@ def naive_graph(labels):
     return borders
 
 
-def naive_merge(labels, features, n_regions):
+def naive_contour(labels, contours, pair):
+    """Mean over the sides between two regions of the larger contour strength beside it."""
+    sides = []
+    for axis in (0, 1):
+        a, b = (np.moveaxis(x, axis, 0) for x in (labels, contours))
+        both = (np.minimum(a[1:], a[:-1]) == pair[0]) & (np.maximum(a[1:], a[:-1]) == pair[1])
+        sides.append(np.maximum(b[1:], b[:-1])[both])
+    return np.concatenate(sides).mean()
+
+
+def naive_merge(labels, features, n_regions, contours=None):
     """Merge the cheapest pair again and again, recomputing everything from the pixels each time."""
     labels = labels.copy()
     while len(np.unique(labels)) > n_regions:
@@ -24,7 +34,8 @@ def naive_merge(labels, features, n_regions):
         def cost(pair, current=labels):
             a, b = features[current == pair[0]], features[current == pair[1]]
             n = len(a) * len(b) / (len(a) + len(b))
-            return ((a.mean(0) - b.mean(0)) ** 2).sum() * n**0.75
+            strength = 1.0 if contours is None else FAINT + naive_contour(current, contours, pair)
+            return ((a.mean(0) - b.mean(0)) ** 2).sum() * n**0.75 * strength
 
         a, b = min(naive_graph(labels), key=cost)
         labels[labels == b] = a
@@ -50,6 +61,28 @@ def test_merge_takes_the_cheapest_pair_each_time(labels, n_regions, channels):
     assert into.max() + 1 == min(n_regions, count)
     assert np.array_equal(components(into[regions])[0], into[regions])
     assert np.array_equal(into[regions], naive_merge(regions, features, n_regions))
+
+
+@given(label_maps(max_side=8, max_id=4), st.integers(1, 6))
+def test_contours_make_merging_over_them_dearer(labels, n_regions):
+    regions, _ = components(labels)
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(*labels.shape, 3)).astype(np.float32)
+    contours = rng.random(labels.shape, np.float32)
+    graph = region_graph(regions, features, contours=contours)
+    for pair, border, contour in zip(graph.edges, graph.border, graph.contour, strict=True):
+        np.testing.assert_allclose(contour / border, naive_contour(regions, contours, pair), rtol=1e-5)
+    merged = merge(graph, n_regions)[regions]
+    assert np.array_equal(merged, naive_merge(regions, features, n_regions, contours))
+
+
+def test_debris_takes_its_contours_along():
+    labels = np.array([[0, 0, 0, 1], [2, 2, 2, 2]])
+    contours = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.float32)
+    into, graph = absorb(region_graph(labels, np.zeros((2, 4, 1), np.float32), contours=contours), min_size=2)
+    assert into.tolist() == [0, 0, 1]
+    assert graph.contour.tolist() == [2]
+    assert graph.border.tolist() == [4]
 
 
 def test_debris_joins_its_most_similar_neighbour():

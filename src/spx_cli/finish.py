@@ -2,7 +2,7 @@
 
     1. connect: every 4-connected component becomes a region of its own;
     2. merge: regions below SMALL of the mean size join their most similar neighbour, then the cheapest pairs of
-       neighbours merge until the count is met, both in the method's own features (`graph`);
+       neighbours merge until the count is met, both in the method's own features and contours (`graph`);
     3. split: where there are too few, the largest regions are cut by connected growth inside them.
 
 It runs after every method, so connectivity, cleaning and counts are decided here and nowhere else.
@@ -18,31 +18,29 @@ from numpy.typing import NDArray
 from spx_cli.graph import absorb, merge, region_graph
 from spx_cli.labels import components
 from spx_cli.runs import find_runs, paint
-from spx_cli.types import Labels
+from spx_cli.types import Assignment, Labels
 
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
 
 
-def finish(
-    labels: NDArray[Any], features: NDArray[Any], position: float, n_segments: int, *, exact: bool = True
-) -> Labels:
+def finish(assignment: Assignment, n_segments: int, *, exact: bool = True) -> Labels:
     """Return the map as Labels: connected, debris merged, ids in raster order, exactly `n_segments` regions.
 
-    labels : (H, W) integers of any kind. features : (H, W, C) numbers in which regions are compared, and `position`
-        as in `Assignment`.
     exact : False keeps the count that the map has once it is clean, pieces of one label counted as one at most.
 
     >>> scattered = np.array([[0, 1, 0, 0], [0, 1, 0, 0]])
-    >>> finish(scattered, np.zeros((2, 4, 1), np.float32), 0.0, 3)
+    >>> finish(Assignment(scattered, np.zeros((2, 4, 1), np.float32)), 3)
     array([[0, 1, 2, 2],
            [0, 1, 2, 2]], dtype=int32)
     """
+    labels, features, position, contours = assignment
     runs = find_runs(labels)
     count, into = runs.regions, np.arange(runs.regions, dtype=np.int32)
     if count > n_segments or not exact:
         min_size = int(SMALL * labels.size / n_segments)
         per_pixel = position / sqrt(labels.size / n_segments)
-        into, graph = absorb(region_graph(runs, features, position=per_pixel), min_size, n_segments if exact else 1)
+        graph = region_graph(runs, features, position=per_pixel, contours=contours)
+        into, graph = absorb(graph, min_size, n_segments if exact else 1)
         count = len(graph.size)
         most = n_segments if exact else len(np.unique(labels))
         if count > most:

@@ -26,8 +26,11 @@ class Assignment(NamedTuple):
         their distance there. Most methods hand over Lab (`color.rgb_to_lab`), the learned ones their pixel features.
     position : how much one grid spacing, sqrt(H W / n_segments), of distance between two regions' centres counts beside
         their features, in units of the features. By features alone long regions grow together end to end.
+    contours : (H, W) float32, how likely each pixel lies on the border of an object, 0 to 1. Regions merge rather over
+        borders where it is low. Only networks know.
     """
 
     labels: NDArray[Any]
     features: NDArray[Any]
     position: float = 0.0
+    contours: NDArray[np.float32] | None = None

@@ -74,4 +74,4 @@ def finished(assignment: Assignment, n_segments: int, native_count: bool, raw: b
     """Return what leaves `Method.segment` for an assignment."""
     if raw:
         return assignment.labels.astype(np.int32, copy=False)
-    return finish(*assignment, n_segments=int(n_segments), exact=not native_count)
+    return finish(assignment, int(n_segments), exact=not native_count)
