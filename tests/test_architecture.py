@@ -15,7 +15,7 @@ SOURCE = Path(spx_cli.__file__).parent
 LAYERS = (
     "_version errors",
     "registry types",
-    "color device inputs ledger manifest params pool runs",
+    "color device inputs ledger manifest muon params pool runs",
     "graph io labels recipe",
     "datasets finish overlays plan weights",
     "augment methods metrics",

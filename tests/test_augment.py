@@ -89,3 +89,26 @@ def test_each_epoch_shows_each_sample_once_in_an_order_of_its_own(count):
 def test_numbers_of_a_position_depend_on_seed_and_position_only():
     assert generator(1, 2).random() == generator(1, 2).random()
     assert len({generator(s, p, t).random() for s in range(3) for p in range(3) for t in range(2)}) == 18
+
+
+@pytest.mark.parametrize("flips", ["none", "hv"])
+def test_flow_is_magnified_and_mirrored_like_the_image(flips):
+    # the flow of each pixel points at the frame's centre: what a view shows must do so too
+    y, x = np.mgrid[:24, :36].astype(np.float32)
+    flow = np.stack([17.5 - x, 11.5 - y], 2)
+    for position in range(20):
+        recipe = Recipe(flips=flips, scale_min=2, scale_max=2)
+        view = draw(generator(0, position), (24, 36), recipe)
+        _, seen = look(np.zeros((24, 36, 3), np.uint8), flow, view)
+        assert seen.shape == (2, 48, 72)
+        assert seen.dtype == np.float32
+        rows, columns = np.mgrid[:48, :72]
+        np.testing.assert_allclose(seen[0], 35.5 - columns, atol=1)
+        np.testing.assert_allclose(seen[1], 23.5 - rows, atol=1)
+
+
+def test_unknown_flow_stays_unknown():
+    flow = np.zeros((4, 6, 2), np.float32)
+    flow[1, 2] = np.nan
+    _, seen = look(np.zeros((4, 6, 3), np.uint8), flow, draw(generator(0, 0), (4, 6), Recipe()))
+    assert np.argwhere(np.isnan(seen)).tolist() == [[0, 1, 2], [1, 1, 2]]

@@ -46,7 +46,7 @@ def test_loss_is_that_of_the_paper():
 
 
 def test_state_has_the_layout_of_the_authors():
-    state = create("fcn").build().state_dict()
+    state = create("fcn", contours=False).build().state_dict()
     assert state["conv0a.0.weight"].shape == (16, 3, 3, 3)
     assert state["deconv3.0.weight"].shape == (256, 128, 4, 4)
     assert state["conv3_1.0.weight"].shape == (128, 256, 3, 3)

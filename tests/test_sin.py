@@ -27,7 +27,7 @@ def leads(scores):
 def reference(shared):
     folder = shared / "reference/deep/sin"
     state = {k: torch.from_numpy(v) for k, v in np.load(folder / "sin_seeded_state_fp16.npz").items()}
-    network = create("sin", skips=False).build()
+    network = create("sin", skips=False, contours=False).build()
     network.load_state_dict(SIN.convert({k: v.float() if v.ndim else v for k, v in state.items()}), strict=True)
     return folder, network.eval()
 

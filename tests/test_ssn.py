@@ -23,7 +23,7 @@ def pixels(image):
 @pytest.fixture(scope="module")
 def reference(shared):
     folder = shared / "reference/deep/ssn"
-    network = create("ssn").build()
+    network = create("ssn", contours=False).build()
     state = {k: torch.from_numpy(v) for k, v in np.load(folder / "model1667649810.npz").items()}
     network.load_state_dict(state, strict=True)
     return folder, network.eval()

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, safe_open
 
 from spx_cli.datasets import Sample
 from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, TrainingError, WeightsError
+from spx_cli.methods import create
 from spx_cli.metrics import score
 from spx_cli.recipe import Recipe
 from spx_cli.samples import Pairs, make_batch, open_samples
@@ -149,6 +150,24 @@ def test_images_alone_can_be_trained_on(tmp_path):
     bare = [s._replace(truths=()) for s in samples()]
     assert len(list(train(Trainee(), bare, bare, RECIPE, tmp_path))) == 12
     assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_superpixels_for_flow_are_trained_on_flow(tmp_path):
+    rng = np.random.default_rng(0)
+    flow = np.zeros((40, 60, 2), np.float32)
+    flow[:, 30:] = 5.0
+    image = (np.where(flow[..., :1] > 0, 140, 100) + rng.integers(0, 60, (40, 60, 3))).astype(np.uint8)
+    known = np.ones((40, 60), bool)
+    known[:4] = False
+    flow[:4] = 1e10
+    data = [Sample("a", image, flow=flow, valid=known)]
+    recipe = replace(RECIPE, crop=36, steps=8, lr=0.003, schedule="constant", clip=0.0, flips="none")
+    method = create("ssn", contours=False, train_segments=9, device="cpu")
+    losses = [record.loss for record in train(method, data, [], recipe, tmp_path)]
+    assert np.mean(losses[-2:]) < np.mean(losses[:2])
+    for name in ("fcn", "sin"):
+        with pytest.raises(ParameterError, match="label maps"):
+            list(train(create(name, device="cpu"), data, [], recipe, tmp_path / name))
 
 
 def test_the_best_weights_by_validation_are_exported_with_their_provenance(straight):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spx_cli.recipe import Recipe
 from spx_cli.types import Image
 
-Truth = NDArray[np.int64]
+Truth = NDArray[np.int64] | NDArray[np.float32]
 
 
 class View(NamedTuple):
@@ -69,17 +69,33 @@ def draw(rng: np.random.Generator, size: tuple[int, int], recipe: Recipe) -> Vie
 
 
 def look(image: Image, truth: NDArray[Any] | None, view: View) -> tuple[Image, Truth | None]:
-    """Return what a view shows: the image uint8 (h, w, 3), bilinear, and the annotation int64 (h, w), nearest.
+    """Return what a view shows: the image uint8 (h, w, 3), bilinear, and the annotation, nearest.
 
-    truth : (H, W) ids 0..G-1, and -1 for pixels without one; they come back numbered anew in raster order, from 0
-        without gaps, so that a crop holds no id it does not show.
+    truth : (H, W) ids 0..G-1, and -1 for pixels without one; they come back as int64 (h, w), numbered anew in raster
+        order, from 0 without gaps, so that a crop holds no id it does not show. Or flow, float32 (H, W, 2) as (x, y) in
+        pixels; it comes back as (2, h, w), magnified and mirrored like the image.
     """
     seen = np.empty((*view.size, 3), np.uint8)
-    ids = np.empty(view.size if truth is not None else (0, 0), np.int64)
-    source = truth if truth is not None else np.empty((0, 0), np.int16)
+    labelled = truth is not None and truth.ndim == 2
+    ids = np.empty(view.size if labelled else (0, 0), np.int64)
+    source = truth if truth is not None and labelled else np.empty((0, 0), np.int16)
     table = np.full(int(source.max(initial=0)) + 1, -1, np.int64)
     _look(image, source, table, *view.scale, view.top, view.left, view.flip_y, view.flip_x, seen, ids)
-    return seen, ids if truth is not None else None
+    if truth is None or labelled:
+        return seen, ids if labelled else None
+    return seen, _look_at_flow(truth, view)
+
+
+def _look_at_flow(flow: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+    places = []
+    for first, count, scale, flip, old in zip(
+        (view.top, view.left), view.size, view.scale, (view.flip_y, view.flip_x), flow.shape[:2], strict=True
+    ):
+        near = np.minimum((first + np.arange(count) + 0.5) / scale, old - 1).astype(np.intp)
+        places.append(near[::-1] if flip else near)
+    stretch = np.array([s * (-1 if f else 1) for s, f in zip(view.scale, (view.flip_y, view.flip_x), strict=True)])
+    seen: NDArray[np.float32] = flow[np.ix_(*places)] * stretch[::-1].astype(np.float32)
+    return np.ascontiguousarray(seen.transpose(2, 0, 1))
 
 
 @njit(cache=True, nogil=True)

@@ -87,7 +87,10 @@ def _try(layout: str, root: Path, split: str) -> list[tuple[Samples, int]]:
 
 
 class Pair(NamedTuple):
-    """An image with one of its annotations, ids 0..G-1 and -1 where it says nothing; None where it has none."""
+    """An image with one of its annotations, or None where it has none.
+
+    truth : (H, W) ids 0..G-1 and -1 where it says nothing; or flow, float32 (H, W, 2), NaN where it is not known.
+    """
 
     id: str
     image: Image
@@ -125,6 +128,9 @@ class Pairs:
 
 
 def _pairs(sample: Sample) -> list[Pair]:
+    if sample.flow is not None:
+        unknown = np.isnan(sample.flow[..., :1]) if sample.valid is None else ~sample.valid[..., None]
+        return [Pair(sample.id, sample.image, np.where(unknown, np.float32(np.nan), sample.flow))]
     if not sample.truths:
         return [Pair(sample.id, sample.image, None)]
     pairs = []
@@ -136,7 +142,7 @@ def _pairs(sample: Sample) -> list[Pair]:
 
 
 class Batch(NamedTuple):
-    """images uint8 (B, H, W, 3); truth int64 (B, H, W), -1 where unknown, or None."""
+    """images uint8 (B, H, W, 3); truth int64 (B, H, W), -1 where unknown, or flow, float32 (B, 2, H, W), or None."""
 
     ids: list[str]
     images: Image
@@ -149,7 +155,9 @@ def make_batch(pairs: Pairs, recipe: Recipe, first: int) -> Batch:
     Raises ParameterError for views of different sizes, which whole images may have, DataError where only some samples
     have an annotation.
     """
-    ids, images, truths = [], [], []
+    ids: list[str] = []
+    images: list[Image] = []
+    truths: list[NDArray[Any] | None] = []
     for position in range(first, first + recipe.batch_size):
         pair = pairs[augment.index(recipe.seed, position, len(pairs))]
         height, width, _ = pair.image.shape

@@ -36,7 +36,7 @@ from spx_cli.device import pick
 from spx_cli.errors import MissingExtra, ParameterError, TrainingError, WeightsError
 from spx_cli.io import atomic
 from spx_cli.labels import compact
-from spx_cli.methods._torch import TorchMethod
+from spx_cli.methods._torch import TorchMethod, fill
 from spx_cli.metrics import score
 from spx_cli.muon import Muon
 from spx_cli.recipe import Recipe
@@ -109,7 +109,7 @@ class State:
         torch.manual_seed(recipe.seed)
         network = method.build()
         if start is not None:
-            network.load_state_dict(start)
+            fill(network, start, "to start from")
         self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.shadow = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, recipe)

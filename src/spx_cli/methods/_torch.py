@@ -85,14 +85,21 @@ class TorchMethod(Method):
         """Return the network with its weights, on the CPU, ready to be trained on or built into another."""
         network = self._unfilled()
         if list(network.parameters()):
-            _fill(network, weights.load(self.weights, self.name), self.weights)
+            state = weights.load(self.weights, self.name)
+            network = self.like(state)._unfilled()
+            fill(network, state, self.weights)
         return network
 
     def fit(self, state: Mapping[str, Tensor], source: str) -> nn.Module:
         """Return the network with the authors' state dict; WeightsError names `source` if it does not fit."""
-        network = self._unfilled()
-        _fill(network, self.convert(state), source)
+        state = self.convert(state)
+        network = self.like(state)._unfilled()
+        fill(network, state, source)
         return network
+
+    def like(self, state: Mapping[str, Tensor]) -> Self:
+        """Return the method with those options of its network that a state dict shows, by names and shapes."""
+        return self
 
     @staticmethod
     def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,7 +132,7 @@ class TorchMethod(Method):
         return {k: v for k, v in self.__dict__.items() if k != "network"}
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load strictly; WeightsError names the first tensor that does not fit."""
     own = network.state_dict()
     for name in [*own, *state]:

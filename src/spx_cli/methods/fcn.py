@@ -1,7 +1,8 @@
 """SpixelFCN (Yang et al., CVPR 2020, arXiv:2003.12929): a U-Net scores each pixel against its 3 x 3 grid cells."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
+from spx_cli.methods._contours import contour_loss, contour_maps
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, grid_shape, normalise
 from spx_cli.methods._torch import TorchMethod, stack
@@ -33,44 +35,63 @@ class FCN(TorchMethod):
             halve_at=200_000, crop=208, flips="hv",
         ),
         "short": Recipe(
-            steps=12_000, batch_size=8, lr=1e-3, weight_decay=4e-4, schedule="one-cycle", ema=0.999, clip=1.0,
-            amp="bf16", crop=208, scale_min=0.7, scale_max=1.6, flips="hv",
+            steps=24_000, batch_size=4, optimizer="muon", lr=1e-3, schedule="one-cycle", ema=0.999, clip=1.0,
+            amp="bf16", crop=208, scale_min=0.7, scale_max=1.8, flips="hv",
             validate_counts="200,600", validate_images=25,
         ),
     }  # fmt: skip
 
     weights: str = param("fcn", "bundled weights by name, or the path of a .safetensors file")
     compactness: float = param(0.003, "m: weight of the distance between a pixel and its rebuilt position", ge=0)
+    contours: bool = param(True, "learn the borders of objects too, and merge along them; the paper's network does not")
 
     def build(self) -> nn.Module:
-        """Return the network from normalised images (B, 3, 16 h, 16 w) to scores (B, 9, 16 h, 16 w)."""
-        return UNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        """Return the network from normalised images (B, 3, 16 h, 16 w) to scores (B, 9, 16 h, 16 w).
+
+        With contours there is a tenth score, that of a border.
+        """
+        return UNet(9 + self.contours).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
-        """Return how badly pooled labels and positions give themselves back (Yang equation 5, SLIC-like terms)."""
-        if truth is None:
+        """Return how badly pooled labels and positions give themselves back (Yang equation 5, SLIC-like terms).
+
+        With contours, their cross entropy is added, summed over pixels alike.
+        """
+        if truth is None or truth.is_floating_point():
             raise ParameterError("fcn learns from label maps; this data set has none")
         height, width = images.shape[2:]
         if height % CELL or width % CELL:
             raise ParameterError(f"fcn trains on crops of 16 n pixels, such as 208, not {height} x {width}")
-        q = network(normalise(images)).float().softmax(1)
-        return association_loss(q, truth, Grid(height, width, height // CELL, width // CELL), self.compactness)
+        grid = Grid(height, width, height // CELL, width // CELL)
+        scores = network(normalise(images)).float()
+        loss = association_loss(scores[:, :9].softmax(1), truth, grid, self.compactness)
+        if self.contours:
+            loss = loss + _FACTOR * height * width * contour_loss(scores[:, 9], truth)
+        return loss
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the cell with the highest score for each pixel, at the size of the images, and Lab."""
-        size = images[0].shape[:2]
-        rows, columns = grid_shape((size[0], size[1]), n_segments)
+        height, width, _ = images[0].shape
+        size = height, width
+        rows, columns = grid_shape(size, n_segments)
         grid = Grid(CELL * rows, CELL * columns, rows, columns)
         network = self.network
         where = next(network.parameters()).device
         with torch.inference_mode():
             small = [resize_image(image, (grid.height, grid.width)) for image in images]
             scores = network(normalise(stack(small, where))).float()
-            maps = association.hard_labels(scores, grid).int().cpu().numpy()
+            maps = association.hard_labels(scores[:, :9], grid).int().cpu().numpy()
+            known = self.contours and scores.shape[1] > 9
+            contours = contour_maps(scores[:, 9], size) if known else [None] * len(images)
         return [
-            Assignment(resize_labels(labels, (size[0], size[1])), rgb_to_lab(image), POSITION)
-            for labels, image in zip(maps, images, strict=True)
+            Assignment(resize_labels(labels, size), rgb_to_lab(image), POSITION, contour)
+            for labels, contour, image in zip(maps, contours, images, strict=True)
         ]
+
+    def like(self, state: Mapping[str, Tensor]) -> Self:
+        """Return the method with contours if the state dict has them."""
+        head = state.get("pred_mask0.weight")
+        return self if head is None else replace(self, contours=len(head) > 9)
 
     @staticmethod
     def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,17 +114,17 @@ def association_loss(q: Tensor, truth: Tensor, grid: Grid, compactness: float) -
 class UNet(Encoder):
     """The authors' SpixelNet1l_bn without its unused heads."""
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int = 9) -> None:
         super().__init__()
         for i in (3, 2, 1, 0):
             up = nn.ConvTranspose2d(WIDTHS[i + 1], WIDTHS[i], 4, stride=2, padding=1)
             self.add_module(f"deconv{i}", nn.Sequential(up, nn.LeakyReLU(0.1, inplace=True)))
             self.add_module(f"conv{i}_1", block(2 * WIDTHS[i], WIDTHS[i]))
-        self.add_module("pred_mask0", nn.Conv2d(WIDTHS[0], 9, 3, padding=1))
+        self.add_module("pred_mask0", nn.Conv2d(WIDTHS[0], outputs, 3, padding=1))
         self.initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the scores of each pixel for the nine cells around its own, row by row."""
+        """Return the scores of each pixel for the nine cells around its own, row by row, and what follows them."""
         maps = self.encode(x)
         x = maps[-1]
         for i in (3, 2, 1, 0):

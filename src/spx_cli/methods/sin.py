@@ -5,7 +5,7 @@ pixel takes the label of one of the two old ones beside it, so superpixels stay 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple, Self, cast
 
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
+from spx_cli.methods._contours import contour_loss, contour_maps
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, grid_shape, normalise
 from spx_cli.methods._torch import TorchMethod, fold, stack
@@ -52,50 +53,69 @@ class SIN(TorchMethod):
             halve_at=200_000, crop=225, flips="hv",
         ),
         "short": Recipe(
-            steps=12_000, batch_size=8, lr=1e-3, weight_decay=4e-4, schedule="one-cycle", ema=0.999, clip=1.0,
-            amp="bf16", crop=225, scale_min=0.7, scale_max=1.6, flips="hv",
+            steps=24_000, batch_size=4, optimizer="muon", lr=1e-3, schedule="one-cycle", ema=0.999, clip=1.0,
+            amp="bf16", crop=225, scale_min=0.7, scale_max=1.8, flips="hv",
             validate_counts="200,600", validate_images=25,
         ),
     }  # fmt: skip
 
     weights: str = param("sin", "bundled weights by name, or the path of a .safetensors file")
-    skips: bool = param(True, "whether the decoder sees the encoder's maps; the paper's network does not")
+    skips: bool = param(True, "train a decoder that sees the encoder's maps; the paper's network does not")
+    contours: bool = param(True, "learn the borders of objects too, and merge along them; the paper's network does not")
     softmax_twice: bool = param(False, "train as the authors' code does: cross entropy of what is already a softmax")
 
     def build(self) -> nn.Module:
         """Return the network from normalised images (B, 3, 16 h + 1, 16 w + 1) to the leads of four levels."""
-        return Interpolator(self.skips).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return Interpolator(self.skips, self.contours).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def deploy(self, network: nn.Module) -> nn.Module:
         """Return the network folded and settled."""
         return cast(Interpolator, fold(network)).settle().to(self.dtype)
 
     def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
-        """Return the weighted cross entropy of all levels against the annotation (Yuan equations 4 to 6)."""
-        if truth is None:
+        """Return the weighted cross entropy of all levels against the annotation (Yuan equations 4 to 6).
+
+        With contours, their cross entropy is added, summed over pixels alike.
+        """
+        if truth is None or truth.is_floating_point():
             raise ParameterError("sin learns from label maps; this data set has none")
         if images.shape[2] % CELL != 1 or images.shape[3] % CELL != 1:
             size = tuple(images.shape[2:])
             raise ParameterError(f"sin trains on crops of 16 n + 1 pixels, such as 193 or 225, not {size}")
-        return interpolation_loss(network(normalise(images)), truth, softmax_twice=self.softmax_twice)
+        leads, scores = cast(Interpolator, network).with_contours(normalise(images))
+        loss = interpolation_loss(leads, truth, softmax_twice=self.softmax_twice)
+        if scores is not None:
+            loss = loss + _FACTOR * truth[0].numel() * contour_loss(scores, truth)
+        return loss
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the interpolated maps at the size of the images, and Lab."""
         height, width, _ = images[0].shape
         rows, columns = grid_shape((height, width), n_segments)
-        maps = self.interpolate(images, rows, columns)
+        maps, scores = self.interpolate(images, rows, columns)
+        known = self.contours and scores is not None
+        contours = contour_maps(cast(Tensor, scores), (height, width)) if known else [None] * len(images)
         return [
-            Assignment(resize_labels(labels, (height, width)), rgb_to_lab(image), POSITION)
-            for labels, image in zip(maps, images, strict=True)
+            Assignment(resize_labels(labels, (height, width)), rgb_to_lab(image), POSITION, contour)
+            for labels, contour, image in zip(maps, contours, images, strict=True)
         ]
 
-    def interpolate(self, images: Sequence[Image], rows: int, columns: int) -> NDArray[np.int32]:
-        """Return the maps at the network's size, (B, 16 rows - 15, 16 columns - 15), ids 0.. in raster order."""
+    def interpolate(self, images: Sequence[Image], rows: int, columns: int) -> tuple[NDArray[np.int32], Tensor | None]:
+        """Return maps at the network's size, (B, 16 rows - 15, 16 columns - 15), and the scores of contours.
+
+        The ids of a map are 0.. in raster order.
+        """
         size = (CELL * (rows - 1) + 1, CELL * (columns - 1) + 1)
-        network = self.network
+        network = cast(Interpolator, self.network)
         where = next(network.parameters()).device
         with torch.inference_mode():
-            return expand(network(normalise(stack([resize_image(image, size) for image in images], where))))
+            x = normalise(stack([resize_image(image, size) for image in images], where))
+            leads, scores = network.with_contours(x)
+            return expand(leads), scores
+
+    def like(self, state: Mapping[str, Tensor]) -> Self:
+        """Return the method with skips and contours if the state dict has them."""
+        return replace(self, skips="skip0_h.weight" in state, contours="contour.weight" in state)
 
     @staticmethod
     def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,11 +181,14 @@ def level_loss(lead: Tensor, labels: Tensor, *, softmax_twice: bool = False) -> 
 
 
 class Interpolator(Encoder):
-    """The authors' SpixelNet1l_bn without its unused modules; with `skips`, maps of the encoder join the decoder's."""
+    """The authors' SpixelNet1l_bn without its unused modules; with `skips`, maps of the encoder join the decoder's.
 
-    def __init__(self, skips: bool = False) -> None:
+    With `contours` a last head scores the borders of objects.
+    """
+
+    def __init__(self, skips: bool = False, contours: bool = False) -> None:
         super().__init__()
-        self.skips = skips
+        self.skips, self.contours = skips, contours
         for i in (3, 2, 1, 0):
             self.add_module(f"deconv{i}_h", _up(WIDTHS[i + 1], WIDTHS[i], (1, 2)))
             self.add_module(f"deconv{i}_v", _up(WIDTHS[i], WIDTHS[i], (2, 1)))
@@ -173,10 +196,16 @@ class Interpolator(Encoder):
                 self.add_module(f"pred_mask{i}_{axis}", nn.Conv2d(WIDTHS[i], 2, 3, padding=1))
                 if skips:
                     self.add_module(f"skip{i}_{axis}", nn.Conv2d(WIDTHS[i], WIDTHS[i], 1))
+        if contours:
+            self.add_module("contour", nn.Conv2d(WIDTHS[0], 1, 3, padding=1))
         self.initialise()
 
     def forward(self, x: Tensor) -> list[Level]:
         """Return the leads of the four levels, coarse to fine; half the work of `scores`."""
+        return self.with_contours(x)[0]
+
+    def with_contours(self, x: Tensor) -> tuple[list[Level], Tensor | None]:
+        """Return the leads, and the scores of contours, (B, H, W), of a network that has them."""
         maps = self.encode(x)
         x, leads = maps[-1], []
         for i in (3, 2, 1, 0):
@@ -191,7 +220,7 @@ class Interpolator(Encoder):
             x = self._join(f"skip{i}_v", x, maps[i])
             vertical = self._lead(f"pred_mask{i}_v", x) if h > 1 else x.new_empty(batch, 0, 2 * w - 1)
             leads.append(Level(horizontal, vertical))
-        return leads
+        return leads, self.part("contour", x)[:, 0] if self.contours else None
 
     def scores(self, x: Tensor) -> list[Level]:
         """Return the raw scores of the four levels, coarse to fine, as the authors' network does before its softmax."""

@@ -1,9 +1,9 @@
 """SSN (Jampani et al., ECCV 2018, arXiv:1807.10174): differentiable SLIC over features that a small network learns."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, SoftSuperpixels
+from spx_cli.methods._contours import contour_loss, contour_maps
 from spx_cli.methods._torch import TorchMethod, rgb_to_lab, stack
 from spx_cli.params import param
 from spx_cli.recipe import Recipe
@@ -49,12 +50,13 @@ class SSN(TorchMethod):
     train_iterations: int = param(5, "rounds of differentiable SLIC in training", ge=1)
     train_segments: int = param(100, "superpixels per training crop", ge=1)
     compactness: float = param(1e-5, "lambda: weight of the compactness loss", ge=0)
+    contours: bool = param(True, "learn the borders of objects too, and merge along them; the paper's network does not")
 
     def build(self) -> nn.Module:
         """Return the network from inputs (B, 5, H, W) to features (B, channels, H, W)."""
         if self.variant == "pix":
             return nn.Identity()
-        network = Deep(self.channels) if self.variant == "deep" else linear(self.channels)
+        network = Deep(self.channels, contours=self.contours) if self.variant == "deep" else linear(self.channels)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def deploy(self, network: nn.Module) -> nn.Module:
@@ -71,20 +73,25 @@ class SSN(TorchMethod):
         network : what `load` or `build` returned, on the device of the images; it may be wrapped.
         """
         grid = seed_grid((images.shape[2], images.shape[3]), n_segments)
-        features = network(self.inputs(images, grid)).float()
-        return SoftSuperpixels(association.cluster(features, grid, iterations)[0], grid)
+        return _soften(network(self.inputs(images, grid)), grid, iterations)
 
     def loss(self, network: nn.Module, images: Tensor, truth: Tensor | None) -> Tensor:
         """Return reconstruction plus `compactness` times compactness (Jampani equations 5 to 7).
 
         truth : labels as int64 (B, H, W), compared by cross entropy; or any dense property as float (B, D, H, W), such
             as optical flow, compared by its absolute difference.
+        With contours, half their cross entropy is added.
         """
         if truth is None:
             raise ParameterError("ssn learns from label maps or another dense property; this data set has none")
-        soft = self.soften(network, images, self.train_segments, self.train_iterations)
-        reconstruction = reconstruction_loss(soft.q, truth, soft.grid)
-        return reconstruction + self.compactness * compactness_loss(soft.q, soft.grid)
+        grid = seed_grid((images.shape[2], images.shape[3]), self.train_segments)
+        features, scores = self._features(network, self.inputs(images, grid))
+        soft = _soften(features, grid, self.train_iterations)
+        loss = reconstruction_loss(soft.q, truth, grid) + self.compactness * compactness_loss(soft.q, grid)
+        return loss if scores is None else loss + 0.5 * contour_loss(scores, truth)
+
+    def _features(self, network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return network.with_contours(x) if isinstance(network, Deep) else (network(x), None)
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the hard labels after `iterations` rounds, and the features that were clustered."""
@@ -93,10 +100,21 @@ class SSN(TorchMethod):
         network = self.network
         where = next((p.device for p in network.parameters()), torch.device("cpu"))
         with torch.inference_mode():
-            features = network(self.inputs(stack(images, where), grid))
+            features, scores = self._features(network, self.inputs(stack(images, where), grid))
             labels = association.cluster_labels(features, grid, self.iterations).cpu().numpy()
             rows = features.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return [Assignment(*pair) for pair in zip(labels, rows, strict=True)]
+            known = self.contours and scores is not None
+            contours = contour_maps(cast(Tensor, scores), (height, width)) if known else [None] * len(images)
+        return [Assignment(one, row, 0.0, contour) for one, row, contour in zip(labels, rows, contours, strict=True)]
+
+    def like(self, state: Mapping[str, Tensor]) -> Self:
+        """Return the method with contours if the state dict has them."""
+        last = state.get("output_conv.0.weight")
+        return self if last is None else replace(self, contours=len(last) > self.channels - INPUTS)
+
+
+def _soften(features: Tensor, grid: Grid, iterations: int) -> SoftSuperpixels:
+    return SoftSuperpixels(association.cluster(features.float(), grid, iterations)[0], grid)
 
 
 def seed_grid(size: tuple[int, int], n_segments: int) -> Grid:
@@ -126,10 +144,15 @@ def scaled_inputs(lab: Tensor, color_scale: float, position_scale: float) -> Ten
 def reconstruction_loss(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
     """Return how badly pooled truth gives itself back (Jampani equation 5).
 
-    Labels, int64 (B, H, W): mean cross entropy over labelled pixels. Floats (B, D, H, W): mean absolute difference.
+    Labels, int64 (B, H, W): mean cross entropy over labelled pixels. Floats (B, D, H, W), NaN where unknown: mean
+    absolute difference over known pixels.
     """
     if truth.is_floating_point():
-        return (association.unpool(q, association.pool(q, truth, grid), grid) - truth).abs().mean()
+        known = (~truth.isnan().any(1, keepdim=True)).to(truth.dtype)
+        pooled = association.pool(q, torch.cat([truth.nan_to_num(0.0) * known, known], 1), grid)
+        means = pooled[:, :-1] / pooled[:, -1:].clamp(min=association.EPSILON)
+        difference = (association.unpool(q, means, grid) - truth.nan_to_num(0.0)).abs() * known
+        return difference.sum() / (known.sum() * truth.shape[1]).clamp(min=1)
     agreement = association.label_agreement(q, truth, grid)
     return -(agreement + association.EPSILON).log().sum() / (truth >= 0).sum().clamp(min=1)
 
@@ -145,14 +168,18 @@ def compactness_loss(q: Tensor, grid: Grid) -> Tensor:
 
 
 class Deep(nn.Module):
-    """The network of Jampani figure 3, in the layout of its PyTorch ports; (B, 5, H, W) -> (B, channels, H, W)."""
+    """The network of Jampani figure 3, in the layout of its PyTorch ports; (B, 5, H, W) -> (B, channels, H, W).
 
-    def __init__(self, channels: int, width: int = 64) -> None:
+    With `contours` the last convolution has one more channel, which scores the borders of objects.
+    """
+
+    def __init__(self, channels: int, width: int = 64, *, contours: bool = False) -> None:
         super().__init__()
+        self.learned = channels - INPUTS
         self.scale1 = nn.Sequential(_block(INPUTS, width), _block(width, width))
         self.scale2 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _block(width, width), _block(width, width))
         self.scale3 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _block(width, width), _block(width, width))
-        last = nn.Conv2d(3 * width + INPUTS, channels - INPUTS, 3, padding=1)
+        last = nn.Conv2d(3 * width + INPUTS, self.learned + contours, 3, padding=1)
         self.output_conv = nn.Sequential(last, nn.ReLU(inplace=True))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -160,12 +187,16 @@ class Deep(nn.Module):
                 # short run half of the features were dead.
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         with torch.no_grad():
-            last.weight *= 4  # features as large as the inputs beside them
+            last.weight[: self.learned] *= 4  # features as large as the inputs beside them
             last.weight[:, :INPUTS] *= 0.1
         nn.init.zeros_(cast(Tensor, last.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features: the input follows the learned ones."""
+        return self.with_contours(x)[0]
+
+    def with_contours(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the features, and the scores of contours, (B, H, W), of a network that has them."""
         last = cast(nn.Conv2d, self.output_conv[0])
         width = (last.weight.shape[1] - INPUTS) // 3
         first, *others = torch.split(last.weight, [INPUTS, width, width, width], 1)
@@ -178,7 +209,8 @@ class Deep(nn.Module):
             s = _by_strips(scale, s) if lean else scale(s)
             # No name for the enlarged map: it would keep the one before alive while this one is made.
             total += functional.conv2d(_enlarge(s, x), weight, padding=1)
-        return torch.cat([self.output_conv[1](total).to(x.dtype), x], 1)
+        contours = total[:, self.learned].clone() if last.out_channels > self.learned else None
+        return torch.cat([self.output_conv[1](total[:, : self.learned]).to(x.dtype), x], 1), contours
 
 
 def _enlarge(s: Tensor, x: Tensor) -> Tensor:
