@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spx_cli.runs import Runs, find_runs, number_roots, root
 from spx_cli.types import Labels
 
-FAINT = 0.02  # what a border without any contour counts
+FAINT = 0.01  # what a border without any contour counts
 
 
 class RegionGraph(NamedTuple):

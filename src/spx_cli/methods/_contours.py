@@ -1,6 +1,6 @@
 """A second task for the networks: to say which pixels lie on the border of an object, which steers the merging.
 
-None of the papers has it. On BSDS500 it adds more to the accuracy at an exact count than tenfold training does.
+None of the papers has it. A step costs hardly more, and at an exact count regions follow objects better.
 """
 
 import numpy as np

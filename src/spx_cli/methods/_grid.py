@@ -13,7 +13,7 @@ def grid_shape(size: tuple[int, int], n: int) -> tuple[int, int]:
     (16, 25)
     """
     height, width = size
-    rows = min(height, max(1, round(sqrt(n * height / width))))
+    rows = min(height, n, max(1, round(sqrt(n * height / width))))
     columns = min(width, max(1, round(n / rows)))
     # A strip one pixel high cannot have more columns than pixels: the rest goes into rows, and the other way round.
     if rows * columns < n and columns == width:

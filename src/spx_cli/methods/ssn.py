@@ -170,15 +170,21 @@ def compactness_loss(q: Tensor, grid: Grid) -> Tensor:
 class Deep(nn.Module):
     """The network of Jampani figure 3, in the layout of its PyTorch ports; (B, 5, H, W) -> (B, channels, H, W).
 
-    With `contours` the last convolution has one more channel, which scores the borders of objects.
+    With `contours` it looks further: two coarser scales join the third, and the last convolution has one more channel,
+    which scores the borders of objects.
     """
 
     def __init__(self, channels: int, width: int = 64, *, contours: bool = False) -> None:
         super().__init__()
-        self.learned = channels - INPUTS
+        self.learned, self.contours = channels - INPUTS, contours
         self.scale1 = nn.Sequential(_block(INPUTS, width), _block(width, width))
-        self.scale2 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _block(width, width), _block(width, width))
-        self.scale3 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _block(width, width), _block(width, width))
+        self.scale2 = _coarser(width, width)
+        self.scale3 = _coarser(width, width)
+        if contours:
+            self.scale4 = _coarser(width, 2 * width)
+            self.scale5 = _coarser(2 * width, 2 * width)
+            self.join5 = nn.Conv2d(2 * width, 2 * width, 1)
+            self.join4 = nn.Conv2d(2 * width, width, 1)
         last = nn.Conv2d(3 * width + INPUTS, self.learned + contours, 3, padding=1)
         self.output_conv = nn.Sequential(last, nn.ReLU(inplace=True))
         for module in self.modules():
@@ -189,7 +195,9 @@ class Deep(nn.Module):
         with torch.no_grad():
             last.weight[: self.learned] *= 4  # features as large as the inputs beside them
             last.weight[:, :INPUTS] *= 0.1
-        nn.init.zeros_(cast(Tensor, last.bias))
+            for name, parameter in self.named_parameters():
+                if name.endswith("conv.0.bias") or name.startswith("join"):
+                    nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features: the input follows the learned ones."""
@@ -207,10 +215,16 @@ class Deep(nn.Module):
         for scale, weight in zip((self.scale1, self.scale2, self.scale3), others, strict=True):
             lean = scale is self.scale1 and x.device.type == "cpu" and not (self.training or torch.is_grad_enabled())
             s = _by_strips(scale, s) if lean else scale(s)
+            seen = self._with_context(s) if self.contours and scale is self.scale3 else s
             # No name for the enlarged map: it would keep the one before alive while this one is made.
-            total += functional.conv2d(_enlarge(s, x), weight, padding=1)
-        contours = total[:, self.learned].clone() if last.out_channels > self.learned else None
+            total += functional.conv2d(_enlarge(seen, x), weight, padding=1)
+        contours = total[:, self.learned].clone() if self.contours else None
         return torch.cat([self.output_conv[1](total[:, : self.learned]).to(x.dtype), x], 1), contours
+
+    def _with_context(self, s: Tensor) -> Tensor:
+        fourth = self.scale4(s)
+        fourth = fourth + _enlarge(self.join5(self.scale5(fourth)), fourth)
+        return s + _enlarge(self.join4(fourth), s)
 
 
 def _enlarge(s: Tensor, x: Tensor) -> Tensor:
@@ -227,6 +241,10 @@ def _by_strips(scale: nn.Module, x: Tensor, height: int = 32) -> Tensor:
             out = x.new_empty(len(x), rows, x.shape[3], strip.shape[1]).permute(0, 3, 1, 2)
         out[:, :, top : top + height] = strip
     return out
+
+
+def _coarser(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _block(inputs, outputs), _block(outputs, outputs))
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
