@@ -1,8 +1,14 @@
+import io
 import os
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+
+from spx_cli.cli import run
+from spx_cli.methods import METHODS
 
 # the first call of a kernel compiles it
 settings.register_profile("spx", deadline=None)
@@ -24,3 +30,23 @@ def shared() -> Path:
     if not (root / "reference").is_dir():
         pytest.skip("no reference data: set SPX_SHARED")
     return root
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def spx(capsys, monkeypatch, tmp_path):
+    """Run spx in a folder of its own; the method standin needs no kernels."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(METHODS, "standin", "standin:StandIn")
+
+    def call(*args, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = run([str(arg) for arg in args])
+        return Result(code, *capsys.readouterr())
+
+    return call

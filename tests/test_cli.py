@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import pty
@@ -6,7 +5,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,26 +18,6 @@ from spx_cli.io import read_image, read_labels
 from spx_cli.methods import METHODS
 
 KEYS = {"input", "output", "method", "params", "device", "k_requested", "k", "seconds", "status", "error"}
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def spx(capsys, monkeypatch, tmp_path):
-    """Run spx in a folder of its own; the method standin needs no kernels."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(METHODS, "standin", "standin:StandIn")
-
-    def call(*args, stdin=b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = run([str(arg) for arg in args])
-        return Result(code, *capsys.readouterr())
-
-    return call
 
 
 def picture(path, size=(24, 32), seed=0):

@@ -6,9 +6,9 @@ import pty
 import re
 import subprocess
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,31 +17,15 @@ from PIL import Image
 
 import spx_cli
 from spx_cli._version import __version__
-from spx_cli.cli import run
 from spx_cli.io import write_labels
-from spx_cli.methods import METHODS
 from spx_cli.metrics import METRICS, PROTOCOLS
 
 SIZE = (24, 32)
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def spx(capsys, monkeypatch, tmp_path):
-    """Run spx in a folder of its own; the method standin cuts an image into bands."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(METHODS, "standin", "standin:StandIn")
-
-    def call(*args):
-        code = run(["eval", *(str(arg) for arg in args)])
-        return Result(code, *capsys.readouterr())
-
-    return call
+def spx(spx):
+    return partial(spx, "eval")
 
 
 def halves():
