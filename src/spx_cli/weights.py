@@ -38,8 +38,8 @@ WEIGHTS: dict[str, Record] = {
     ),
     "sin": Record(
         method="sin",
-        sha256="ebc2f6c6cb0d1f8cee4c6172868847676517a039705780ba6f6a0d708469d16c",
-        score="ASA .9326 on 20 of BSDS500 val at 200",
+        sha256="127806f5dee23ba8666a515da5582cd609403a8942fb23fc2ecc45856f4d6b42",
+        score="ASA .9553 on 50 of BSDS500 val at 200",
     ),
     "ssn": Record(
         method="ssn",
