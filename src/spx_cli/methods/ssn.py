@@ -85,13 +85,10 @@ class SSN(TorchMethod):
         if truth is None:
             raise ParameterError("ssn learns from label maps or another dense property; this data set has none")
         grid = seed_grid((images.shape[2], images.shape[3]), self.train_segments)
-        features, scores = self._features(network, self.inputs(images, grid))
+        features, scores = _with_contours(network, self.inputs(images, grid))
         soft = _soften(features, grid, self.train_iterations)
         loss = reconstruction_loss(soft.q, truth, grid) + self.compactness * compactness_loss(soft.q, grid)
         return loss if scores is None else loss + 0.5 * contour_loss(scores, truth)
-
-    def _features(self, network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return network.with_contours(x) if isinstance(network, Deep) else (network(x), None)
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the hard labels after `iterations` rounds, and the features that were clustered."""
@@ -100,7 +97,7 @@ class SSN(TorchMethod):
         network = self.network
         where = next((p.device for p in network.parameters()), torch.device("cpu"))
         with torch.inference_mode():
-            features, scores = self._features(network, self.inputs(stack(images, where), grid))
+            features, scores = _with_contours(network, self.inputs(stack(images, where), grid))
             labels = association.cluster_labels(features, grid, self.iterations).cpu().numpy()
             rows = features.permute(0, 2, 3, 1).contiguous().cpu().numpy()
             known = self.contours and scores is not None
@@ -111,6 +108,10 @@ class SSN(TorchMethod):
         """Return the method with contours if the state dict has them."""
         last = state.get("output_conv.0.weight")
         return self if last is None else replace(self, contours=len(last) > self.channels - INPUTS)
+
+
+def _with_contours(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    return network.with_contours(x) if isinstance(network, Deep) else (network(x), None)
 
 
 def _soften(features: Tensor, grid: Grid, iterations: int) -> SoftSuperpixels:
@@ -195,8 +196,9 @@ class Deep(nn.Module):
         with torch.no_grad():
             last.weight[: self.learned] *= 4  # features as large as the inputs beside them
             last.weight[:, :INPUTS] *= 0.1
+            nn.init.zeros_(cast(Tensor, last.bias))
             for name, parameter in self.named_parameters():
-                if name.endswith("conv.0.bias") or name.startswith("join"):
+                if name.startswith("join"):  # the coarser scales grow into the paper's network
                     nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
