@@ -43,8 +43,8 @@ WEIGHTS: dict[str, Record] = {
     ),
     "ssn": Record(
         method="ssn",
-        sha256="bc118d64e22ebd0f2e65e332e8710e1cbab329140d396d0b4e537ccf604fc7f7",
-        score="ASA .9463 on 20 of BSDS500 val at 200",
+        sha256="042608f9c9e119bd26bd0bb96d06f0b493265ed3e243836c735b574ca81cb26b",
+        score="ASA .9473 on 20 of BSDS500 val at 200",
     ),
 }
 
