@@ -14,7 +14,7 @@ SOURCE = Path(spx_cli.__file__).parent
 # From the ground up: a part imports only from lines above its own.
 LAYERS = (
     "_version errors",
-    "memory registry types",
+    "registry types",
     "color device inputs ledger manifest muon params pool runs",
     "graph io labels recipe",
     "datasets finish overlays plan weights",

@@ -13,8 +13,6 @@ from itertools import islice
 from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
 
-from spx_cli.memory import keep_freed
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -97,7 +95,6 @@ def _prepare() -> None:
     """Make this process a worker: one thread for kernels, deaf to Ctrl-C (its parent is not), gone with its parent."""
     for library in ("NUMBA", "OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
-    keep_freed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()

@@ -14,7 +14,6 @@ import typer
 from spx_cli._version import __version__
 from spx_cli.cli._output import complain
 from spx_cli.errors import SpxError
-from spx_cli.memory import keep_freed
 from spx_cli.registry import lookup
 
 # A function becomes a command, a Typer app a group of commands. The modules are imported for every call of spx, so
@@ -92,7 +91,6 @@ def main() -> NoReturn:
     """Run spx on the arguments of this process and exit."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names are bytes; they leave as they came
-    keep_freed()
     sys.exit(run(sys.argv[1:]))
 
 
