@@ -1,6 +1,6 @@
 """Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): descent by orthogonalised momentum.
 
-On BSDS500 it takes a network for superpixels through a short run in two thirds of the steps that Adam needs.
+On BSDS500 it takes a network for superpixels through a short run in three quarters of the steps that Adam needs.
 """
 
 from collections.abc import Iterable
