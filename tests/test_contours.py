@@ -43,11 +43,12 @@ def test_flow_has_no_contours():
 def test_maps_are_probabilities_at_the_size_of_the_image(size):
     scores = torch.zeros(2, 4, 6)
     scores[1] = 20
-    maps = contour_maps(scores, size)
-    assert maps.shape == (2, *size)
-    assert maps.dtype == np.float32
+    maps = contour_maps(scores, size, 2)
+    assert [m.shape for m in maps] == [size, size]
+    assert all(m.dtype == np.float32 for m in maps)
     np.testing.assert_allclose(maps[0], 0.5)
     np.testing.assert_allclose(maps[1], 1)
+    assert list(contour_maps(None, size, 2)) == [None, None]
 
 
 def picture():

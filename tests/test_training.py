@@ -25,6 +25,7 @@ from spx_cli.metrics import score
 from spx_cli.recipe import Recipe
 from spx_cli.samples import Pairs, make_batch, open_samples
 from spx_cli.training import export, make_optimizer, rate, train
+from spx_cli.weights import provenance
 from trainee import RECIPE, Trainee, samples
 
 TRAINEE = str(Path(__file__).with_name("trainee.py"))
@@ -202,6 +203,12 @@ def test_weights_to_start_from(straight, tmp_path):
     start = load_file(straight[0] / "last.safetensors")
     records = run(tmp_path, replace(RECIPE, steps=1), Trainee(dropout=0.0), start=start)
     assert records[0].loss < straight[1][0].loss
+    stated = [provenance(folder / "last.safetensors").get("start") for folder in (straight[0], tmp_path)]
+    assert stated[0] is None
+    assert len(stated[1]) == 16
+    other = {name: value + 1 for name, value in start.items()}
+    with pytest.raises(ParameterError, match="start was"):
+        run(tmp_path, replace(RECIPE, steps=1), Trainee(dropout=0.0), start=other, resume=True)
 
 
 def test_a_loss_that_is_not_a_number_names_the_batch_and_spares_the_checkpoint(tmp_path, monkeypatch):

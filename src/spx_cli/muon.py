@@ -1,7 +1,4 @@
-"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): descent by orthogonalised momentum.
-
-On BSDS500 it takes a network for superpixels through a short run in three quarters of the steps that Adam needs.
-"""
+"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): descent by orthogonalised momentum."""
 
 from collections.abc import Iterable
 from math import sqrt

@@ -8,6 +8,7 @@ validation images) and last.safetensors.
 """
 
 import copy
+import hashlib
 import json
 import math
 import os
@@ -204,7 +205,7 @@ def train(
         pairs = Pairs(train_samples)
         about = {
             "method": method.name,
-            # where the run takes place and what it starts from are not properties of the result
+            # where the run takes place is not a property of the result; what it starts from is told by its tensors
             "params": {k: v for k, v in asdict(method).items() if k not in ("weights", "device")},
             "recipe": asdict(recipe),
             "data": data,
@@ -212,6 +213,8 @@ def train(
             "order": pairs.order,
             "processes": world.size,
         }
+        if start is not None:
+            about["start"] = _digest(start)
         state = State(method, recipe, device, start)
         if resume and (out / CHECKPOINT).exists():
             state.load(out / CHECKPOINT, about)
@@ -368,6 +371,13 @@ def _spread(samples: Samples, limit: int) -> list[Sample]:
         for i, truth in enumerate(sample.truths):
             compact(truth, ignore_label=sample.ignore_label, what=f"annotation {sample.id}:{i}")
     return [sample for sample in chosen if sample.truths]
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name, tensor in state.items():
+        content.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:16]
 
 
 def _flat(about: Mapping[str, Any]) -> dict[str, Any]:

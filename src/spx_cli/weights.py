@@ -43,7 +43,7 @@ WEIGHTS: dict[str, Record] = {
     ),
     "ssn": Record(
         method="ssn",
-        sha256="042608f9c9e119bd26bd0bb96d06f0b493265ed3e243836c735b574ca81cb26b",
+        sha256="a0ab15dab611b9d61e291d7e5b8b2ed5440dbdc3af1f97e30e1842e6c6a2ebd4",
         score="ASA .9578 on 50 of BSDS500 val at 200",
     ),
 }

@@ -86,7 +86,8 @@ class TorchMethod(Method):
         network = self._unfilled()
         if list(network.parameters()):
             state = weights.load(self.weights, self.name)
-            network = self.like(state)._unfilled()
+            shaped = self.like(state)
+            network = network if shaped == self else shaped._unfilled()
             fill(network, state, self.weights)
         return network
 

@@ -81,8 +81,8 @@ class FCN(TorchMethod):
             small = [resize_image(image, (grid.height, grid.width)) for image in images]
             scores = network(normalise(stack(small, where))).float()
             maps = association.hard_labels(scores[:, :9], grid).int().cpu().numpy()
-            known = self.contours and scores.shape[1] > 9
-            contours = contour_maps(scores[:, 9], size) if known else [None] * len(images)
+            border = scores[:, 9] if self.contours and scores.shape[1] > 9 else None
+            contours = contour_maps(border, size, len(images))
         return [
             Assignment(resize_labels(labels, size), rgb_to_lab(image), POSITION, contour)
             for labels, contour, image in zip(maps, contours, images, strict=True)

@@ -93,8 +93,7 @@ class SIN(TorchMethod):
         height, width, _ = images[0].shape
         rows, columns = grid_shape((height, width), n_segments)
         maps, scores = self.interpolate(images, rows, columns)
-        known = self.contours and scores is not None
-        contours = contour_maps(cast(Tensor, scores), (height, width)) if known else [None] * len(images)
+        contours = contour_maps(scores if self.contours else None, (height, width), len(images))
         return [
             Assignment(resize_labels(labels, (height, width)), rgb_to_lab(image), POSITION, contour)
             for labels, contour, image in zip(maps, contours, images, strict=True)

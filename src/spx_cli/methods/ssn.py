@@ -100,8 +100,7 @@ class SSN(TorchMethod):
             features, scores = _with_contours(network, self.inputs(stack(images, where), grid))
             labels = association.cluster_labels(features, grid, self.iterations).cpu().numpy()
             rows = features.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            known = self.contours and scores is not None
-            contours = contour_maps(cast(Tensor, scores), (height, width)) if known else [None] * len(images)
+            contours = contour_maps(scores if self.contours else None, (height, width), len(images))
         return [Assignment(one, row, 0.0, contour) for one, row, contour in zip(labels, rows, contours, strict=True)]
 
     def like(self, state: Mapping[str, Tensor]) -> Self:
