@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli.augment import draw, generator, index, look
-from spx_cli.recipe import Recipe
+from spx_cli.methods._recipe import Recipe
+from spx_cli.training.augment import draw, generator, index, look
 from strategies import images
 
 

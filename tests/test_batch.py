@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 import standin
-from spx_cli.batch import segment_files
+from spx_cli.batch.engine import segment_files
+from spx_cli.batch.inputs import collect, read_list
+from spx_cli.batch.manifest import NAME, Entry, Manifest
 from spx_cli.errors import NothingToDo, ParameterError, UnknownName, WeightsError
-from spx_cli.inputs import collect, read_list
 from spx_cli.io import FORMATS, read_image, read_labels
-from spx_cli.manifest import NAME, Entry, Manifest
 from spx_cli.pool import spread
 from standin import StandIn
 

@@ -12,10 +12,10 @@ import typer
 from PIL import Image
 
 import spx_cli
-from spx_cli import labels as label_maps
 from spx_cli.cli import COMMANDS, app, run
 from spx_cli.io import read_image, read_labels
 from spx_cli.methods import METHODS
+from spx_cli.regions import maps
 
 KEYS = {"input", "output", "method", "params", "device", "k_requested", "k", "seconds", "status", "error"}
 
@@ -140,7 +140,7 @@ def test_segment_one_image(spx):
     picture("a.png")
     assert spx("segment", "a.png", "-m", "slic", "-k", 12, "--overlay", "boundaries") == (0, "a.labels.png\n", "")
     found = read_labels("a.labels.png")
-    label_maps.check(found)
+    maps.check(found)
     assert (found.shape, found.max() + 1) == ((24, 32), 12)
     assert read_image("a.overlay.png").shape == (24, 32, 3)
 
@@ -218,7 +218,7 @@ def test_small_and_constant_images(spx, size, black):
     for k in {1, size[0] * size[1]}:
         assert spx("segment", "a.png", "-m", "slic", "-k", k, "--overwrite").code == 0
         found = read_labels("a.labels.png")
-        label_maps.check(found)
+        maps.check(found)
         assert found.max() + 1 == k
 
 

@@ -347,7 +347,7 @@ def cache():
 
 
 def test_an_interrupted_run_goes_on(spx, data, monkeypatch):
-    from spx_cli.evaluation import Scoring
+    from spx_cli.evaluation.scoring import Scoring
 
     straight = spx(*data, "--json").out
     assert cache() == []

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.methods import create
 from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._recipe import Recipe
 from spx_cli.methods.base import finished
-from spx_cli.recipe import Recipe
-from spx_cli.training import State
+from spx_cli.training.loop import State
 from strategies import label_maps
 
 LEARNED = ["fcn", "sin", "ssn"]

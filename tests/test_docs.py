@@ -14,7 +14,7 @@ from spx_cli.datasets import DATASETS
 from spx_cli.io import FORMATS
 from spx_cli.methods import METHODS
 from spx_cli.metrics import METRICS, PROTOCOLS
-from spx_cli.overlays import OVERLAYS
+from spx_cli.regions.overlays import OVERLAYS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from spx_cli.color import rgb_to_lab
-from spx_cli.labels import components
 from spx_cli.methods import create
+from spx_cli.regions.maps import components
 
 
 def edges_of(image: np.ndarray, sigma: float) -> tuple[list[tuple[int, int]], list[float]]:

@@ -5,8 +5,8 @@ import pytest
 
 from pictures import quadrants
 from spx_cli.color import rgb_to_lab
-from spx_cli.labels import components
 from spx_cli.methods import create
+from spx_cli.regions.maps import components
 
 
 def energy(image: np.ndarray, labels: np.ndarray, position_weight: float, border_weight: float) -> float:

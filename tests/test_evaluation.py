@@ -13,11 +13,11 @@ from PIL import Image
 from spx_cli import api, metrics
 from spx_cli.datasets import Entry, open_dataset
 from spx_cli.errors import DataError, FormatError, OutputError, ParameterError, UnknownName, WeightsError
-from spx_cli.evaluation import Document, Failure, Scoring, evaluate, open_data
-from spx_cli.gates import Conditions
+from spx_cli.evaluation.gates import Conditions
+from spx_cli.evaluation.ledger import Ledger
+from spx_cli.evaluation.scoring import Document, Failure, Scoring, evaluate, open_data
+from spx_cli.evaluation.sources import LabelFolder, make_sources
 from spx_cli.io import write_labels
-from spx_cli.ledger import Ledger
-from spx_cli.sources import LabelFolder, make_sources
 from standin import StandIn
 
 SIZE = (24, 32)
@@ -223,7 +223,7 @@ def test_workers_get_little(data, maps, monkeypatch):
             sent.append(len(pickle.dumps((function, item))))
             yield item, function(item)
 
-    monkeypatch.setattr("spx_cli.evaluation.spread", spread)
+    monkeypatch.setattr("spx_cli.evaluation.scoring.spread", spread)
     few = evaluate(data, [maps], jobs=2, limit=2)
     small, sent[:] = max(sent), []
     data.entries *= 50
@@ -236,7 +236,7 @@ def test_a_worker_that_dies_costs_its_image_only(data, monkeypatch):
     def spread(function, items, *, jobs):
         return ((item, None if item.entry.id == "b" else function(item)) for item in items)
 
-    monkeypatch.setattr("spx_cli.evaluation.spread", spread)
+    monkeypatch.setattr("spx_cli.evaluation.scoring.spread", spread)
     document = evaluate(data, BANDS, jobs=2)
     assert {row["image"] for row in document.rows()} == {"a", "c", "d"}
     assert "died" in document.failures[0].error

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from spx_cli import labels as algebra
 from spx_cli.methods import create
+from spx_cli.regions import maps
 
 
 def naive(image, scale):
@@ -36,13 +36,13 @@ def test_it_is_the_papers_algorithm(scale):
     image = rng.integers(0, 256, (5, 6, 3)).repeat(4, 0).repeat(4, 1) // 2 + rng.integers(0, 20, (20, 24, 3))
     image = image.astype(np.uint8)
     ours = create("fh", scale=scale, sigma=0.0).segment(image, 10, raw=True)
-    assert np.array_equal(algebra.components(ours)[0], algebra.components(naive(image, scale))[0])
+    assert np.array_equal(maps.components(ours)[0], maps.components(naive(image, scale))[0])
 
 
 def test_regions_are_connected_before_finishing():
     image = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     raw = create("fh").segment(image, 20, raw=True)
-    assert algebra.components(raw)[1] == len(np.unique(raw))
+    assert maps.components(raw)[1] == len(np.unique(raw))
 
 
 def test_a_thin_line_stays_whole_beside_large_even_areas():

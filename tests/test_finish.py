@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli import labels as algebra
-from spx_cli.finish import SMALL, finish, split, upstream_rule
+from spx_cli.regions import maps
+from spx_cli.regions.finish import SMALL, finish, split, upstream_rule
 from spx_cli.types import Assignment
 from strategies import label_maps
 
@@ -17,7 +17,7 @@ def features_of(labels, channels=3):
 def test_any_map_becomes_exactly_k_regions(labels, data):
     n = data.draw(st.integers(1, labels.size))
     finished = finish(Assignment(labels, features_of(labels)), n)
-    algebra.check(finished)
+    maps.check(finished)
     assert finished.max() + 1 == n
 
 
@@ -32,7 +32,7 @@ def test_finishing_twice_changes_nothing(labels, data):
 def test_the_native_count_leaves_no_debris(labels, data):
     n = data.draw(st.integers(1, labels.size))
     finished = finish(Assignment(labels, features_of(labels)), n, exact=False)
-    algebra.check(finished)
+    maps.check(finished)
     assert np.bincount(finished.ravel()).min() >= min(int(SMALL * labels.size / n), labels.size)
 
 
@@ -46,7 +46,7 @@ def test_regions_are_only_merged_when_there_are_too_many():
 @pytest.mark.parametrize("n", [2, 3, 10, 77, 600])
 def test_splitting_a_flat_region_gives_parts_of_similar_size(n):
     labels = np.zeros((20, 30), np.int32)
-    parts = algebra.components(split(labels, 1, n))[0]
+    parts = maps.components(split(labels, 1, n))[0]
     assert parts.max() + 1 == n
     assert np.bincount(parts.ravel()).max() <= 5 * 600 / n
 
@@ -62,7 +62,7 @@ def test_the_largest_regions_are_split_first():
 def test_the_upstream_rule_splits_merges_and_keeps_ids_consecutive(labels, n):
     out = upstream_rule(labels, min(n, labels.size))
     assert sorted(np.unique(out)) == list(range(out.max() + 1))
-    sizes = np.bincount(algebra.components(out)[0].ravel())
+    sizes = np.bincount(maps.components(out)[0].ravel())
     assert sizes.sum() == labels.size
 
 

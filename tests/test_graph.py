@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli.graph import FAINT, absorb, merge, region_graph
-from spx_cli.labels import components
+from spx_cli.regions.graph import FAINT, absorb, merge, region_graph
+from spx_cli.regions.maps import components
 from strategies import label_maps
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from spx_cli import metrics
 from spx_cli.errors import ImageError, LabelError, ParameterError, UnknownName
-from spx_cli.labels import overlap
 from spx_cli.metrics import METRICS, PROTOCOLS, at, combine, mean, score
 from spx_cli.metrics.flow import end_point_error
 from spx_cli.metrics.scoring import _OF_MAP, _OF_PAIR
 from spx_cli.metrics.summary import area_above, average_undersegmentation_error, pooled
+from spx_cli.regions.maps import overlap
 
 QUADRANTS = np.kron(np.array([[0, 1], [2, 3]]), np.ones((4, 4), int))
 HALVES = np.kron(np.array([[0, 1]]), np.ones((8, 4), int))

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spx_cli.labels import boundaries, compact, overlap
 from spx_cli.metrics import METRICS, PROTOCOLS, score
 from spx_cli.metrics.boundary import chamfer, dilate
 from spx_cli.metrics.region import covering, rand_index, variation_of_information
+from spx_cli.regions.maps import boundaries, compact, overlap
 
 RANGES = {"asa": 1, "ue_np": 1, "cuse": 1, "oe": 1, "br": 1, "bp": 1, "f1": 1, "f4": 1, "ri": 1, "covering": 1}
 RANGES |= {"co": pi / 4, "cd": 1, "ev": 1}

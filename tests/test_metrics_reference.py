@@ -11,9 +11,9 @@ from PIL import Image
 from scipy.io import loadmat
 from skimage.morphology import thin
 
-from spx_cli.labels import boundaries
 from spx_cli.metrics import score
 from spx_cli.metrics.summary import area_above
+from spx_cli.regions.maps import boundaries
 
 HERE = Path(__file__).parent / "reference"
 VALUES = json.loads((HERE / "metrics.json").read_text())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from spx_cli.errors import ImageError, LabelError, ParameterError, UnknownName
-from spx_cli.overlays import OVERLAYS, render
+from spx_cli.regions.overlays import OVERLAYS, render
 from strategies import label_maps
 
 HALVES = np.repeat([[0] * 20 + [1] * 20], 30, axis=0)

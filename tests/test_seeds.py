@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pictures import quadrants
-from spx_cli.labels import components
 from spx_cli.methods import create
 from spx_cli.methods._blocks import REMOVABLE, cells, halve, levels, pixels, same
+from spx_cli.regions.maps import components
 from strategies import label_maps
 
 METHODS = ("seeds", "reseeds")

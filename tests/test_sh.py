@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spx_cli import labels as algebra
 from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods.sh import hierarchy
+from spx_cli.regions import maps
 from strategies import images
 
 
@@ -27,7 +27,7 @@ def boruvka(features, rounds):
         for _, i, j in picks.values():
             a, b = owner.ravel()[i], owner.ravel()[j]
             owner[owner == max(a, b)] = min(a, b)
-    return algebra.components(owner)[0]
+    return maps.components(owner)[0]
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
@@ -46,12 +46,12 @@ def test_every_cut_is_connected_of_exact_count_and_nested(image, data):
     assert len(tree.first) == pixels - 1
     fine = data.draw(st.integers(1, pixels))
     coarse = data.draw(st.integers(1, fine))
-    maps = [tree.labels(n) for n in (fine, coarse)]
-    for labels, n in zip(maps, (fine, coarse), strict=True):
-        algebra.check(labels)
+    cuts = [tree.labels(n) for n in (fine, coarse)]
+    for labels, n in zip(cuts, (fine, coarse), strict=True):
+        maps.check(labels)
         assert labels.max() + 1 == n
     # Each fine region lies in one coarse region.
-    assert len(np.unique(np.stack([m.ravel() for m in maps]), axis=1).T) == fine
+    assert len(np.unique(np.stack([cut.ravel() for cut in cuts]), axis=1).T) == fine
 
 
 def test_the_last_merge_joins_the_two_halves():

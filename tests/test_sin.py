@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from spx_cli import labels as maps
 from spx_cli.errors import ParameterError
 from spx_cli.methods import create, sin
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import grid_shape, normalise
 from spx_cli.methods.sin import SIN, Level
+from spx_cli.regions import maps
 from trainee import assert_learns
 
 # Values of the resized image that lie within 1e-5 of a half, which OpenCV's order of summation rounds the other way.

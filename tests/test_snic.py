@@ -3,10 +3,10 @@ import heapq
 import numpy as np
 import pytest
 
-from spx_cli import labels as algebra
 from spx_cli.methods import create
 from spx_cli.methods._grid import grid_seeds
 from spx_cli.methods.snic import grow
+from spx_cli.regions import maps
 
 
 def paper(features, n, compactness):
@@ -44,7 +44,7 @@ def test_the_bucket_queue_grows_what_the_heap_grows(channels):
 def test_regions_are_connected_and_as_many_as_seeds():
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     raw = create("snic").segment(image, 20, raw=True)
-    assert algebra.components(raw)[1] == len(np.unique(raw)) == len(grid_seeds((40, 50), 20))
+    assert maps.components(raw)[1] == len(np.unique(raw)) == len(grid_seeds((40, 50), 20))
 
 
 def test_two_halves_meet_at_their_edge():

@@ -21,10 +21,10 @@ from safetensors.torch import load_file, safe_open
 from spx_cli.datasets import Sample
 from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, TrainingError, WeightsError
 from spx_cli.methods import create
+from spx_cli.methods._recipe import Recipe
 from spx_cli.metrics import score
-from spx_cli.recipe import Recipe
-from spx_cli.samples import Pairs, make_batch, open_samples
-from spx_cli.training import export, make_optimizer, rate, train
+from spx_cli.training.loop import export, make_optimizer, rate, train
+from spx_cli.training.samples import Pairs, make_batch, open_samples
 from spx_cli.weights import provenance
 from trainee import RECIPE, Trainee, samples
 
@@ -140,7 +140,7 @@ def test_every_annotation_is_a_sample_and_ignored_pixels_are_marked():
 
 def test_samples_beyond_the_memory_are_read_again(monkeypatch):
     kept = Pairs(samples())
-    monkeypatch.setattr("spx_cli.samples.MEMORY", 3000)
+    monkeypatch.setattr("spx_cli.training.samples.MEMORY", 3000)
     read = Pairs(samples())
     assert len(read._kept) < 3
     assert read.order == kept.order

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from spx_cli.labels import components
 from spx_cli.methods import create
+from spx_cli.regions.maps import components
 
 
 def two_halves(height: int = 40, width: int = 60, edge: int = 23) -> np.ndarray:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from spx_cli.io import read_image as read_image
     from spx_cli.io import read_labels as read_labels
     from spx_cli.io import write_labels as write_labels
-    from spx_cli.overlays import render as render
+    from spx_cli.regions.overlays import render as render
 
 _EXPORTS = {
     "create": "spx_cli.api",
     "evaluate": "spx_cli.api",
     "read_image": "spx_cli.io",
     "read_labels": "spx_cli.io",
-    "render": "spx_cli.overlays",
+    "render": "spx_cli.regions.overlays",
     "segment": "spx_cli.api",
     "write_labels": "spx_cli.io",
 }

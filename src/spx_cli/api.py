@@ -9,7 +9,7 @@ from spx_cli.methods.base import Method
 from spx_cli.types import Image, Labels
 
 if TYPE_CHECKING:
-    from spx_cli.evaluation import Document
+    from spx_cli.evaluation.scoring import Document
 
 __all__ = ["create", "evaluate", "segment"]
 
@@ -68,16 +68,16 @@ def evaluate(
     methods, n_segments : one or several of each; every method runs at every count.
     labels : folders of label maps named as the images; the folder's name stands for the method.
 
-    The other settings are those of `evaluation.evaluate`. Raises DataError for a folder that is not laid out so,
+    The other settings are those of `scoring.evaluate`. Raises DataError for a folder that is not laid out so,
     ParameterError for settings that make no sense. Images that cannot be scored are in the result's `failures`.
     """
-    from spx_cli import evaluation
-    from spx_cli.sources import make_sources
+    from spx_cli.evaluation import scoring
+    from spx_cli.evaluation.sources import make_sources
 
     chosen = [methods] if isinstance(methods, str | Method) else methods
     counts = [n_segments] if isinstance(n_segments, int) else n_segments
-    return evaluation.evaluate(
-        evaluation.open_data(layout, data, split),
+    return scoring.evaluate(
+        scoring.open_data(layout, data, split),
         make_sources(chosen, counts, labels),
         protocol=protocol,
         metrics=metrics,

@@ -2,7 +2,7 @@
 
 Image   uint8 (H, W, 3), RGB, H and W at least 1.
 Labels  int32 (H, W), ids 0..K-1 without gaps, numbered in raster order of their first pixel, each id one 4-connected
-        region, every pixel labelled. `labels.check` says whether a map keeps this contract.
+        region, every pixel labelled. `maps.check` says whether a map keeps this contract.
 
 Between a method and the finishing stage a map may be anything (`Assignment`); what leaves `Method.segment` is Labels.
 Coordinates are (y, x), row first, everywhere; sizes are (height, width).

@@ -19,7 +19,7 @@ def complete_method(incomplete: str) -> list[str]:
 
 def complete_overlay(incomplete: str) -> list[str]:
     """Return the overlays that start so, for the shell."""
-    from spx_cli.overlays import OVERLAYS
+    from spx_cli.regions.overlays import OVERLAYS
 
     return [name for name in OVERLAYS if name.startswith(incomplete)]
 

@@ -12,8 +12,8 @@ from spx_cli.cli import _options
 from spx_cli.cli._output import complain, log_to_stderr, note, progress, table
 
 if TYPE_CHECKING:
-    from spx_cli.evaluation import Scoring
-    from spx_cli.gates import Report
+    from spx_cli.evaluation.gates import Report
+    from spx_cli.evaluation.scoring import Scoring
 
 REPORT_OPTIONS = ("--json", "--csv", "--markdown", "--junit", "--html")
 STDOUT = "-"
@@ -145,10 +145,11 @@ def evaluate(
     verbose: _options.Verbose = False,
 ) -> None:
     """Score superpixels on a data set: by methods that segment on the fly, or label maps made by any tool."""
-    from spx_cli import evaluation, gates
     from spx_cli.errors import ParameterError
+    from spx_cli.evaluation import gates
+    from spx_cli.evaluation.scoring import Scoring, open_data
+    from spx_cli.evaluation.sources import make_sources
     from spx_cli.pool import cores
-    from spx_cli.sources import make_sources
 
     log_to_stderr(verbose)
     outputs = {"json": as_json, "csv": as_csv, "markdown": as_markdown, "junit": as_junit, "html": as_html}
@@ -163,8 +164,8 @@ def evaluate(
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
     methods = [_options.make_method(name, param, device=device, seed=seed, weights=weights) for name in names]
     sources = make_sources(methods, segments or [200], labels or [], native_count=native_count)
-    dataset = evaluation.open_data(layout, data, split)
-    scoring = evaluation.Scoring.of(
+    dataset = open_data(layout, data, split)
+    scoring = Scoring.of(
         dataset,
         sources,
         protocol=protocol,

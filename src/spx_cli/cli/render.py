@@ -30,7 +30,7 @@ def render(
 ) -> None:
     """Draw a label map over its image, as 'spx segment --overlay' does, and print the path of the picture."""
     from spx_cli.io import MAX_PIXELS, read_image, read_labels, write_image
-    from spx_cli.overlays import render as draw
+    from spx_cli.regions.overlays import render as draw
 
     file = out or Path(f"{image.stem}.overlay.png")
     if file.exists() and not overwrite:

@@ -14,7 +14,7 @@ from spx_cli.cli._output import complain, log_to_stderr, note, print_json, progr
 from spx_cli.errors import ParameterError
 
 if TYPE_CHECKING:
-    from spx_cli.batch import Batch
+    from spx_cli.batch.engine import Batch
     from spx_cli.methods.base import Method
 
 
@@ -87,7 +87,7 @@ def segment(
     The map has exactly K regions, each 4-connected, numbered in raster order. In a pipe the paths of the maps are
     printed, one a line.
     """
-    from spx_cli.inputs import read_list
+    from spx_cli.batch.inputs import read_list
 
     log_to_stderr(verbose)
     chosen = _options.make_method(method, param, device=device, seed=seed, weights=weights)
@@ -117,7 +117,7 @@ def segment(
             )
         return _to_stdout(chosen, sources, options)
 
-    from spx_cli.batch import segment_files
+    from spx_cli.batch.engine import segment_files
 
     batch = segment_files(chosen, sources, out, **options)
     started = time.perf_counter()
@@ -128,7 +128,7 @@ def segment(
 
 
 def _to_stdout(method: "Method", sources: list[str], options: dict[str, Any]) -> int:
-    from spx_cli.batch import segment_files
+    from spx_cli.batch.engine import segment_files
 
     with TemporaryDirectory() as folder:
         file = Path(folder, f"labels.{options['format'] or 'png'}")

@@ -16,7 +16,7 @@ from spx_cli.cli import _options
 from spx_cli.cli._output import log_to_stderr, note, print_json
 
 if TYPE_CHECKING:
-    from spx_cli.training import Record
+    from spx_cli.training.loop import Record
 
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
 Layout = Annotated[
@@ -85,8 +85,8 @@ def train(
 ) -> None:
     """Train a method's network; the best weights by validation end up in RUN/best.safetensors."""
     from spx_cli.errors import ParameterError
+    from spx_cli.methods._recipe import choose
     from spx_cli.methods._torch import TorchMethod
-    from spx_cli.recipe import choose
 
     learner = _options.make_method(method, param, device=device)
     if not isinstance(learner, TorchMethod):
@@ -100,12 +100,12 @@ def train(
     if data is None or out is None:
         raise ParameterError("spx train needs --data DIR and --out RUN")
 
-    from spx_cli import training
-    from spx_cli.samples import open_samples
+    from spx_cli.training import loop
+    from spx_cli.training.samples import open_samples
 
     log_to_stderr(verbose)
     samples = open_samples(layout, data, split, val_split)
-    records = training.train(
+    records = loop.train(
         learner,
         samples.train,
         samples.val,
@@ -121,7 +121,7 @@ def train(
         for record in records:
             show(record)
     if os.environ.get("RANK", "0") == "0" and not as_json:
-        for path in (out / training.BEST, out / training.LAST):
+        for path in (out / loop.BEST, out / loop.LAST):
             if path.exists():
                 print(f"{path}\tsha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
 

@@ -14,9 +14,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spx_cli import device, weights
 from spx_cli.errors import WeightsError
+from spx_cli.methods._recipe import Recipe
 from spx_cli.methods.base import Method, check_count, check_image, finished
 from spx_cli.params import param
-from spx_cli.recipe import Recipe
 from spx_cli.types import Assignment, Image, Labels
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from spx_cli import params
 from spx_cli.errors import ImageError, ParameterError
-from spx_cli.finish import finish
+from spx_cli.regions.finish import finish
 from spx_cli.types import Assignment, Image, Labels
 
 

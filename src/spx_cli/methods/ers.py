@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 
 from spx_cli.color import POSITION, rgb_to_lab
-from spx_cli.finish import SMALL
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
 from spx_cli.params import param
+from spx_cli.regions.finish import SMALL
 from spx_cli.types import Assignment, Image
 
 # The queue is one list of edges per bin of gain. A bin is what the upper bits of a float32 leave together, 1/64 of an

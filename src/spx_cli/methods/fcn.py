@@ -12,11 +12,11 @@ from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
 from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, grid_shape, normalise
 from spx_cli.methods._torch import TorchMethod, stack
 from spx_cli.params import param
-from spx_cli.recipe import Recipe
 from spx_cli.types import Assignment, Image
 
 _FACTOR = 0.005  # of the whole loss; only the authors' code has it

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.methods.base import Method
 from spx_cli.params import param
-from spx_cli.runs import root
+from spx_cli.regions.runs import root
 from spx_cli.types import Assignment, Image
 
 _PER_UNIT = 32  # bins of the counting sort per unit of Lab: edges are ordered to 1/32 of a unit

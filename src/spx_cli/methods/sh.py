@@ -15,7 +15,7 @@ from spx_cli.errors import ParameterError
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.base import Method
 from spx_cli.params import param
-from spx_cli.runs import number_roots, root
+from spx_cli.regions.runs import number_roots, root
 from spx_cli.types import Assignment, Features, Image, Labels
 
 

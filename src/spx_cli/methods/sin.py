@@ -18,11 +18,11 @@ from torch.nn import functional
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, grid_shape, normalise
 from spx_cli.methods._torch import TorchMethod, fold, stack
 from spx_cli.params import param
-from spx_cli.recipe import Recipe
 from spx_cli.types import Assignment, Image
 
 

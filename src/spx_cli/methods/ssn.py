@@ -13,9 +13,9 @@ from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, SoftSuperpixels
 from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, rgb_to_lab, stack
 from spx_cli.params import param
-from spx_cli.recipe import Recipe
 from spx_cli.types import Assignment, Image
 
 INPUTS = 5  # L, a, b, y, x

@@ -13,9 +13,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError, ParameterError
-from spx_cli.labels import boundaries, compact
 from spx_cli.metrics import Protocol
 from spx_cli.metrics import protocol as by_name
+from spx_cli.regions.maps import boundaries, compact
 from spx_cli.types import Labels
 
 Mask = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.errors import ImageError, LabelError
-from spx_cli.labels import Groups, group
+from spx_cli.regions.maps import Groups, group
 from spx_cli.types import Image
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError
-from spx_cli.labels import Groups, group
+from spx_cli.regions.maps import Groups, group
 
 # Flow files mark a pixel without a value by a number above this (Middlebury's .flo).
 UNKNOWN = 1e9

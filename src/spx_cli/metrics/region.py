@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spx_cli.labels import Overlap, overlap
+from spx_cli.regions.maps import Overlap, overlap
 
 
 class RegionMetric(Protocol):

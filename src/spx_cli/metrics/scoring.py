@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError, ParameterError
-from spx_cli.labels import Groups, Overlap, boundaries, compact, group, overlap_compact
 from spx_cli.metrics import METRICS, Protocol, boundary, color, region, shape
 from spx_cli.metrics import flow as flows
 from spx_cli.metrics import protocol as by_name
+from spx_cli.regions.maps import Groups, Overlap, boundaries, compact, group, overlap_compact
+from spx_cli.regions.runs import find_runs
 from spx_cli.registry import unknown
-from spx_cli.runs import find_runs
 from spx_cli.types import Image, Labels
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.labels import Groups, boundaries, group
+from spx_cli.regions.maps import Groups, boundaries, group
 
 
 def compactness(labels: NDArray[Any] | Groups) -> float:

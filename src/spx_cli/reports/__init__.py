@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TextIO
 
-from spx_cli.gates import Report
+from spx_cli.evaluation.gates import Report
 from spx_cli.registry import lookup
 
 REPORTS = {

@@ -16,11 +16,11 @@ from PIL import Image as Pillow
 
 from spx_cli.datasets import Sample
 from spx_cli.errors import SpxError
-from spx_cli.evaluation import Document, Row
-from spx_cli.gates import Report
-from spx_cli.labels import compact
+from spx_cli.evaluation.gates import Report
+from spx_cli.evaluation.scoring import Document, Row
 from spx_cli.metrics import METRICS
-from spx_cli.overlays import render
+from spx_cli.regions.maps import compact
+from spx_cli.regions.overlays import render
 from spx_cli.reports.curves import COLOURS, Curve, chart
 from spx_cli.reports.tables import cells, columns, footnote, rounded, title
 from spx_cli.types import Image, Labels

@@ -4,7 +4,7 @@ import re
 from typing import TextIO
 from xml.sax.saxutils import quoteattr
 
-from spx_cli.gates import Report
+from spx_cli.evaluation.gates import Report
 from spx_cli.reports.tables import rounded, title
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.graph import absorb, merge, region_graph
-from spx_cli.labels import components
-from spx_cli.runs import find_runs, paint
+from spx_cli.regions.graph import absorb, merge, region_graph
+from spx_cli.regions.maps import components
+from spx_cli.regions.runs import find_runs, paint
 from spx_cli.types import Assignment, Labels
 
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)

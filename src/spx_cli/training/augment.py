@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.recipe import Recipe
+from spx_cli.methods._recipe import Recipe
 from spx_cli.types import Image
 
 Truth = NDArray[np.int64] | NDArray[np.float32]

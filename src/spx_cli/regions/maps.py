@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError, ParameterError
-from spx_cli.runs import find_runs, paint
+from spx_cli.regions.runs import find_runs, paint
 from spx_cli.types import Labels
 
 

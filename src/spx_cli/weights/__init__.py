@@ -13,7 +13,7 @@ from spx_cli.registry import unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parent
 SUFFIX = ".safetensors"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.runs import Runs, find_runs, number_roots, root
+from spx_cli.regions.runs import Runs, find_runs, number_roots, root
 from spx_cli.types import Labels
 
 FAINT = 0.01  # what a border without any contour counts

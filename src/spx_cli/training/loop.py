@@ -36,12 +36,12 @@ from spx_cli.datasets import Sample
 from spx_cli.device import pick
 from spx_cli.errors import MissingExtra, ParameterError, TrainingError, WeightsError
 from spx_cli.io import atomic
-from spx_cli.labels import compact
+from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, fill
 from spx_cli.metrics import score
-from spx_cli.muon import Muon
-from spx_cli.recipe import Recipe
-from spx_cli.samples import Batch, Pairs, Samples, make_batch
+from spx_cli.regions.maps import compact
+from spx_cli.training.muon import Muon
+from spx_cli.training.samples import Batch, Pairs, Samples, make_batch
 
 CHECKPOINT, LOG, BEST, LAST = "checkpoint.pt", "log.jsonl", "best.safetensors", "last.safetensors"
 # What a resumed run may change: no weight depends on it, but for steps, which stretch or shorten the rest of the run.

@@ -22,15 +22,15 @@ import numpy as np
 
 from spx_cli import params
 from spx_cli._version import __version__
+from spx_cli.batch.manifest import Entry, Manifest
+from spx_cli.batch.plan import Plan, Task, plan
 from spx_cli.device import pick
 from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.io import MAX_PIXELS, read_image, write_image, write_labels
-from spx_cli.manifest import Entry, Manifest
 from spx_cli.methods import create
 from spx_cli.methods.base import Method
-from spx_cli.overlays import render
-from spx_cli.plan import Plan, Task, plan
 from spx_cli.pool import cores, spread
+from spx_cli.regions.overlays import render
 from spx_cli.types import Image, Labels
 
 _log = logging.getLogger(__name__)

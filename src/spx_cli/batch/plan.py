@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from spx_cli.batch.inputs import STDIN, Input, absolute, collect
+from spx_cli.batch.manifest import Manifest
 from spx_cli.errors import NothingToDo, ParameterError
-from spx_cli.inputs import STDIN, Input, absolute, collect
 from spx_cli.io import FORMATS, IMAGE_SUFFIXES
-from spx_cli.manifest import Manifest
 from spx_cli.registry import unknown
 
 

@@ -3,15 +3,15 @@ import pytest
 from hypothesis import given
 from scipy import ndimage
 
-from spx_cli import labels as algebra
 from spx_cli.errors import LabelError
-from spx_cli.runs import find_runs, paint
+from spx_cli.regions import maps
+from spx_cli.regions.runs import find_runs, paint
 from strategies import label_maps
 
 
 @given(label_maps())
 def test_components_agree_with_scipy(labels):
-    ours, count = algebra.components(labels)
+    ours, count = maps.components(labels)
     theirs, total = np.zeros_like(labels), 0
     for value in np.unique(labels):
         found, n = ndimage.label(labels == value)
@@ -24,8 +24,8 @@ def test_components_agree_with_scipy(labels):
 
 @given(label_maps())
 def test_components_keep_the_contract(labels):
-    numbered, count = algebra.components(labels)
-    algebra.check(numbered)
+    numbered, count = maps.components(labels)
+    maps.check(numbered)
     assert numbered.max() + 1 == count
     first = [np.flatnonzero(numbered == i)[0] for i in range(count)]
     assert first == sorted(first)
@@ -54,4 +54,4 @@ def test_painting_runs_gives_the_map_back(labels):
 )
 def test_check_refuses(labels):
     with pytest.raises(LabelError):
-        algebra.check(labels)
+        maps.check(labels)

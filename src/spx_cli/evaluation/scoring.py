@@ -16,11 +16,11 @@ from spx_cli import metrics as measures
 from spx_cli._version import __version__
 from spx_cli.datasets import DATASETS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
-from spx_cli.ledger import Ledger
+from spx_cli.evaluation.ledger import Ledger
+from spx_cli.evaluation.sources import LabelFolder, Segmenter, Source, read_map
 from spx_cli.metrics import METRICS, Policy
 from spx_cli.pool import spread
 from spx_cli.registry import lookup, unknown
-from spx_cli.sources import LabelFolder, Segmenter, Source, read_map
 from spx_cli.types import Labels
 
 SCHEMA = 1

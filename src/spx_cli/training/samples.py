@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spx_cli import augment, labels
-from spx_cli.augment import Truth
 from spx_cli.datasets import Sample, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
-from spx_cli.recipe import Recipe
+from spx_cli.methods._recipe import Recipe
+from spx_cli.regions import maps
+from spx_cli.training import augment
+from spx_cli.training.augment import Truth
 from spx_cli.types import Image
 
 # Decoded samples are kept up to this many bytes, later ones are read again each time.
@@ -136,7 +137,7 @@ def _pairs(sample: Sample) -> list[Pair]:
     pairs = []
     for i, truth in enumerate(sample.truths):
         name = f"{sample.id}:{i}"
-        ids = labels.compact(truth, ignore_label=sample.ignore_label, what=f"annotation {name}")
+        ids = maps.compact(truth, ignore_label=sample.ignore_label, what=f"annotation {name}")
         pairs.append(Pair(name, sample.image, ids.astype(np.int16) if ids.max() < 2**15 else ids))
     return pairs
 
