@@ -1,8 +1,9 @@
-"""The two arrays that every part of spx exchanges.
+"""The arrays that every part of spx exchanges.
 
 Image   uint8 (H, W, 3), RGB, H and W at least 1.
 Labels  int32 (H, W), ids 0..K-1 without gaps, numbered in raster order of their first pixel, each id one 4-connected
         region, every pixel labelled. `maps.check` says whether a map keeps this contract.
+Contours  float32 (H, W), 0 to 1: how likely each pixel lies on the border of an object.
 
 Between a method and the finishing stage a map may be anything (`Assignment`); what leaves `Method.segment` is Labels.
 Coordinates are (y, x), row first, everywhere; sizes are (height, width).
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Labels = NDArray[np.int32]
 Features = NDArray[np.float32]
+Contours = NDArray[np.float32]
 
 
 class Assignment(NamedTuple):

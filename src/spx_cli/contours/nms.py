@@ -2,10 +2,9 @@
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-Contours = NDArray[np.float32]
+from spx_cli.types import Contours
 
 # Pixels over which the direction of a line is taken: less follows noise, more rounds corners.
 SMOOTHING = 2.0

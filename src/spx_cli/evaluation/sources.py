@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from spx_cli.datasets import Entry
+from spx_cli.datasets.companions import Companions, walk
 from spx_cli.datasets.folder import LABELS_MARK, MAPS
 from spx_cli.errors import DataError, ParameterError
 from spx_cli.io import read_labels
@@ -55,18 +56,12 @@ class LabelFolder:
         self.name = self.root.resolve().name
         if not self.root.is_dir():
             raise DataError(f"no such folder: {root}; --labels takes a folder of label maps named as the images")
-        self._maps: dict[int | None, dict[str, tuple[Path, ...]]] = {}
-        self._last: dict[int | None, dict[str, tuple[Path, ...]]] = {}
-        for path in sorted(self.root.rglob("*")):
+        self._maps: dict[int | None, Companions] = {}
+        for path in walk(self.root, MAPS):
             parts = path.relative_to(self.root).parts
-            if path.suffix.lower() not in MAPS or any(part.startswith(".") for part in parts) or not path.is_file():
-                continue
             number = re.fullmatch(r"(?:k|n)?[-_=]?(\d+)", parts[0]) if len(parts) > 1 else None
-            count = int(number[1]) if number else None
             name = Path(*parts[1:] if number else parts).with_suffix("").as_posix().removesuffix(LABELS_MARK)
-            for table, key in ((self._maps, name), (self._last, name.rpartition("/")[2])):
-                files = table.setdefault(count, {})
-                files[key] = (*files.get(key, ()), path)
+            self._maps.setdefault(int(number[1]) if number else None, Companions()).add(name, path)
         if not self._maps:
             raise DataError(f"no label maps in {root}: looked for files ending in {', '.join(sorted(MAPS))}")
         numbers = sorted(count for count in self._maps if count is not None)
@@ -76,13 +71,8 @@ class LabelFolder:
         return str(self.root)
 
     def files(self, entry: Entry, count: int | None) -> tuple[Path, ...]:
-        """Return the maps of an image, one if all is well: by its id, else by what of its path both trees share."""
-        parts = entry.image.with_suffix("").parts
-        names = [entry.id, *("/".join(parts[start:]) for start in range(len(parts)))]
-        for name in names:
-            if found := self._maps[count].get(name):
-                return found
-        return self._last[count].get(entry.id.rpartition("/")[2]) or self._last[count].get(parts[-1], ())
+        """Return the maps of an image, one if all is well."""
+        return self._maps[count].files(entry)
 
 
 Source = Segmenter | LabelFolder
