@@ -2,7 +2,10 @@
 
 import os
 import secrets
+import shutil
+import stat
 import struct
+import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -11,6 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spx_cli.errors import SpxError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is swept
+    fcntl = None  # type: ignore[assignment]
 
 # Everything Pillow, tifffile, SciPy and NumPy were seen to raise on damaged files (tests/test_io.py feeds them some).
 DAMAGE = (
@@ -33,6 +41,9 @@ DAMAGE = (
 )
 
 
+_START, _END = ".spx-", ".part"
+
+
 def reason(error: BaseException) -> str:
     """Return what went wrong as one line: the system's words for an OSError, else the message or the error's name."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
@@ -43,8 +54,10 @@ def reason(error: BaseException) -> str:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced to disk and renamed, on error it is removed.
 
-    So a file under its final name is always complete, whatever kills the process. The temporary name starts with a dot
-    and ends in `.part`. Raises SpxError, naming `path`, when the system refuses: permission, full disk, no such folder.
+    So a file under its final name is always complete, whatever kills the process. A link stays, and the file that it
+    names is replaced; a pipe or a device is written to. The temporary name starts with a dot and ends in `.part`.
+    Raises SpxError, naming `path`, when the system refuses (permission, full disk, no such folder) or `path` is a
+    folder or the like.
 
     >>> with atomic("/no/such/folder/labels.png") as temporary:
     ...     temporary.write_bytes(b"...")
@@ -52,14 +65,67 @@ def atomic(path: str | Path) -> Iterator[Path]:
     spx_cli.errors.SpxError: /no/such/folder/labels.png: cannot be written: No such file or directory
     """
     final = Path(path)
-    temporary = final.with_name(f".spx-{secrets.token_hex(8)}.part")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(final)
+        is_stream = _is_stream(final)
+        target = Path(os.path.realpath(final))
+        with _temporary(Path(tempfile.gettempdir()) if is_stream else target.parent) as temporary:
+            yield temporary
+            if is_stream:
+                with temporary.open("rb") as file, final.open("wb") as stream:
+                    shutil.copyfileobj(file, stream)
+                return
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            _sync(target.parent)
     except OSError as error:
         raise SpxError(f"{final}: cannot be written: {reason(error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def _is_stream(final: Path) -> bool:
+    """Return whether bytes go into what stands there, rather than in its place; OSError where neither is right."""
+    try:
+        mode = final.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        return True
+    if not stat.S_ISREG(mode):
+        raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
+    return False
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Give a new file that is gone in the end; a lock on it tells `sweep` that its process lives."""
+    temporary = folder / f"{_START}{secrets.token_hex(8)}{_END}"
+    with temporary.open("xb") as held:
+        try:
+            if fcntl:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(held, fcntl.LOCK_EX)
+            else:
+                held.close()  # what is open could not be renamed
+            yield temporary
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder; those of living processes stay."""
+    if fcntl:
+        for left in folder.glob(f"{_START}*{_END}"):
+            with suppress(OSError), left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's names to disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -35,7 +35,7 @@ from spx_cli._version import __version__
 from spx_cli.datasets import Sample
 from spx_cli.device import pick
 from spx_cli.errors import MissingExtra, ParameterError, TrainingError, WeightsError
-from spx_cli.io import atomic
+from spx_cli.io import atomic, sweep
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, fill
 from spx_cli.metrics import score
@@ -225,8 +225,7 @@ def train(
         validation = _spread(val_samples, recipe.validate_images) if writes and recipe.validate_every else []
         if writes:
             out.mkdir(parents=True, exist_ok=True)
-            for left in out.glob(".*.part"):  # by a process that was killed while it wrote
-                left.unlink()
+            sweep(out)
             _rewind(out / LOG, state.step)
             _append(out / LOG, {"start": state.step, "spx": __version__, **about})
         losses: list[float] = []
