@@ -5,7 +5,7 @@ import pytest
 
 from spx_cli.methods import create
 from spx_cli.methods._grid import grid_seeds
-from spx_cli.methods.snic import grow
+from spx_cli.methods._snic import grow
 from spx_cli.regions import maps
 
 

@@ -138,6 +138,20 @@ def test_every_annotation_is_a_sample_and_ignored_pixels_are_marked():
     assert pairs[0].truth.min() == 0
 
 
+def test_a_teacher_takes_the_place_of_annotations():
+    def count(image, rng):
+        return np.full(image.shape[:2], rng.integers(1000))
+
+    unlike = Sample("a", np.zeros((20, 30, 3), np.uint8), (np.zeros((3, 3), np.int32),) * 2)
+    pairs = Pairs([unlike], count)
+    assert len(pairs) == 1
+    first, again, later = (make_batch(pairs, RECIPE, position) for position in (0, 0, 2))
+    assert first.truth.dtype == np.int64
+    assert first.truth.shape == first.images.shape[:3]
+    assert np.array_equal(first.truth, again.truth)
+    assert len(np.unique(np.concatenate([first.truth, later.truth]))) == 4
+
+
 def test_samples_beyond_the_memory_are_read_again(monkeypatch):
     kept = Pairs(samples())
     monkeypatch.setattr("spx_cli.training.samples.MEMORY", 3000)

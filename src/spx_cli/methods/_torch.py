@@ -2,7 +2,7 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Self
@@ -51,6 +51,10 @@ class TorchMethod(Method):
         images : uint8 (B, 3, H, W), RGB, on the network's device.
         truth : int64 (B, H, W), negative = unlabelled; None for methods that need none.
         """
+
+    def teacher(self) -> Callable[[Image, np.random.Generator], Labels] | None:
+        """Return what annotates the images for a method that learns from them alone; None for one that needs labels."""
+        return None
 
     @abstractmethod
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:

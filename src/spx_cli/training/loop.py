@@ -202,7 +202,7 @@ def train(
         _stop_signals() as stop,
         _board(out, tensorboard and world.rank == 0) as board,
     ):
-        pairs = Pairs(train_samples)
+        pairs = Pairs(train_samples, method.teacher())
         about = {
             "method": method.name,
             # where the run takes place is not a property of the result; what it starts from is told by its tensors

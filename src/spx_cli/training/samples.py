@@ -1,7 +1,7 @@
 """What training sees: the splits of a data set, every annotation a sample, and batches of random views of them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -98,18 +98,25 @@ class Pair(NamedTuple):
     truth: NDArray[Any] | None
 
 
-class Pairs:
-    """Every (image, annotation) pair of a data set: an image with five annotations is five samples."""
+Teacher = Callable[[Image, np.random.Generator], NDArray[Any]]
 
-    def __init__(self, samples: Samples) -> None:
+
+class Pairs:
+    """Every (image, annotation) pair of a data set: an image with five annotations is five samples.
+
+    teacher : makes an annotation of each view of an image; those of the data set are then left alone, and an image is
+        one sample.
+    """
+
+    def __init__(self, samples: Samples, teacher: Teacher | None = None) -> None:
         """Read all samples once; raises DataError where there is none."""
-        self._samples = samples
+        self._samples, self.teacher = samples, teacher
         self._kept: dict[int, list[Pair]] = {}
         self._places: list[tuple[int, int]] = []
         names = hashlib.sha256()
         used = 0
         for i in range(len(samples)):
-            pairs = _pairs(samples[i])
+            pairs = self._read(i)
             self._places += [(i, j) for j in range(len(pairs))]
             names.update("\n".join(pair.id for pair in pairs).encode())
             used += pairs[0].image.nbytes + sum(p.truth.nbytes for p in pairs if p.truth is not None)
@@ -125,7 +132,11 @@ class Pairs:
 
     def __getitem__(self, index: int) -> Pair:
         sample, annotation = self._places[index]
-        return (self._kept.get(sample) or _pairs(self._samples[sample]))[annotation]
+        return (self._kept.get(sample) or self._read(sample))[annotation]
+
+    def _read(self, index: int) -> list[Pair]:
+        sample = self._samples[index]
+        return _pairs(sample) if self.teacher is None else [Pair(sample.id, sample.image, None)]
 
 
 def _pairs(sample: Sample) -> list[Pair]:
@@ -164,6 +175,8 @@ def make_batch(pairs: Pairs, recipe: Recipe, first: int) -> Batch:
         height, width, _ = pair.image.shape
         view = augment.draw(augment.generator(recipe.seed, position), (height, width), recipe)
         image, truth = augment.look(pair.image, pair.truth, view)
+        if pairs.teacher is not None:
+            truth = pairs.teacher(image, augment.generator(recipe.seed, position, stream=2)).astype(np.int64)
         ids.append(pair.id)
         images.append(image)
         truths.append(truth)
