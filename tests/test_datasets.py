@@ -1,6 +1,8 @@
 import hashlib
 import json
 import pickle
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +10,6 @@ from PIL import Image
 from scipy.io import savemat
 
 from spx_cli.datasets import DATASETS, open_dataset
-from spx_cli.datasets.base import read_ids
 from spx_cli.datasets.bsds500 import read_ground_truth
 from spx_cli.datasets.flow import MAGIC
 from spx_cli.errors import DataError, FormatError, ImageError, LabelError, NothingToDo, UnknownName
@@ -190,7 +191,7 @@ def test_files_are_read_when_asked_for(tmp_path):
 def test_an_annotation_of_another_size_is_named(tmp_path):
     picture(tmp_path / "images/a.jpg")
     ids(tmp_path / "ground_truth_mask/a.png", halves(size=(24, 31)))
-    with pytest.raises(LabelError, match=r"a\.png: annotation 0 is 31x24, but .*a\.jpg is 32x24"):
+    with pytest.raises(LabelError, match=r"a\.png: the map is 24 x 31, expected 24 x 32"):
         open_dataset("ecssd", tmp_path)[0]
 
 
@@ -352,28 +353,51 @@ def test_truncated_flow_is_named(tmp_path):
 # Pictures of ids
 
 
-def test_ids_in_pictures(tmp_path):
-    labels = halves(3, 200)
-    palette = Image.new("P", SIZE[::-1])
-    palette.putpalette([i % 7 for i in range(768)])
-    palette.putdata(labels.ravel().tolist())
-    palette.save(tmp_path / "palette.png")
-    Image.fromarray(labels.astype(np.uint8)).save(tmp_path / "grey.png")
-    Image.fromarray((labels * 300).astype(np.uint16)).save(tmp_path / "deep.png")
-    Image.fromarray(np.repeat(labels.astype(np.uint8)[..., None], 3, 2)).save(tmp_path / "rgb.png")
-    for name in ("palette", "grey", "rgb"):
-        assert np.array_equal(read_ids(tmp_path / f"{name}.png"), labels), name
-    assert np.array_equal(read_ids(tmp_path / "deep.png"), labels * 300)
+def as_stored(labels, bits, bands):
+    """A PNG of so many bits a sample and bands, the ids in each but an opaque last of 2 or 4."""
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[bands]
+    samples = np.repeat(labels[..., None], bands, 2)
+    if bands in (2, 4):
+        samples[..., -1] = 2**bits - 1
+    rows = (samples.reshape(len(labels), -1)[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    data = b"".join(b"\0" + np.packbits(row.ravel().astype(np.uint8)).tobytes() for row in rows)
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", *labels.shape[::-1], bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("bits", "bands"), [(4, 1), (8, 1), (8, 2), (8, 3), (8, 4), (16, 1), (16, 2), (16, 3), (16, 4)]
+)
+def test_the_same_ids_are_the_same_truth_at_every_depth(tmp_path, bits, bands):
+    truth = halves(3, 15) if bits < 16 else halves(259, 515)  # equal high bytes, and equal low ones
+    picture(tmp_path / "images/a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.png").write_bytes(as_stored(truth, bits, bands))
+    assert np.array_equal(open_dataset("folder", tmp_path)[0].truths[0], truth)
+
+
+def test_colours_are_no_truth_where_the_data_set_does_not_say_so(tmp_path):
+    picture(tmp_path / "images/a.png")
+    picture(tmp_path / "labels/a.png", value=(1, 2, 3))
+    with pytest.raises(FormatError, match=r"labels/a\.png: its 3 bands differ"):
+        open_dataset("folder", tmp_path)[0]
 
 
 def test_unreadable_pictures_of_ids_are_named(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        read_ids(tmp_path / "x.png")
-    noise = ids(tmp_path / "good.png", np.random.default_rng(0).integers(0, 256, SIZE))
-    for data in (b"", b"no picture", noise.read_bytes()[:300]):
-        (tmp_path / "x.png").write_bytes(data)
-        with pytest.raises(DataError, match=r"cannot read .*x\.png"):
-            read_ids(tmp_path / "x.png")
+    picture(tmp_path / "images/a.png")
+    truth = ids(tmp_path / "labels/a.png", np.random.default_rng(0).integers(0, 256, SIZE))
+    dataset = open_dataset("folder", tmp_path)
+    for data in (b"", b"no picture", truth.read_bytes()[:300]):
+        truth.write_bytes(data)
+        with pytest.raises(FormatError, match=r"labels/a\.png: "):
+            dataset[0]
+    truth.unlink()
+    with pytest.raises(FormatError, match=r"labels/a\.png: No such file"):
+        dataset[0]
 
 
 # Your own folder

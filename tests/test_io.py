@@ -19,7 +19,7 @@ from PIL import Image as pillow
 from PIL import ImageOps
 from scipy.io import savemat
 
-from spx_cli.errors import FormatError, ImageError, LabelError, ParameterError, SpxError, UnknownName
+from spx_cli.errors import FormatError, ImageError, LabelError, ParameterError, SizeError, SpxError, UnknownName
 from spx_cli.io import FORMATS, IMAGE_SUFFIXES, atomic, polygons, read_image, read_labels, write_image, write_labels
 from strategies import images, label_maps
 
@@ -606,11 +606,69 @@ class TestReadLabels:
         (tmp_path / "a.png").write_bytes(png(ids, depth, colour, extra=palette))
         np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), ids)
 
-    @pytest.mark.parametrize(("depth", "colour"), [(8, 2), (8, 4), (8, 6), (16, 2), (16, 4), (16, 6)])
-    def test_colour_png(self, tmp_path, depth, colour):
-        (tmp_path / "a.png").write_bytes(png(np.zeros((1, 12), int), depth, colour))
-        with pytest.raises(FormatError, match="colour PNG"):
+    @pytest.mark.parametrize("depth", [8, 16])
+    @pytest.mark.parametrize("colour", [2, 4, 6])
+    def test_colour_whose_channels_agree_is_grey(self, tmp_path, depth, colour):
+        full, ids = 2**depth - 1, np.array([[0, 1, 77], [2**depth - 1, 77, 0]])
+        channels = {2: [ids] * 3, 4: [ids, np.full_like(ids, full)], 6: [ids] * 3 + [np.full_like(ids, full)]}[colour]
+        path = tmp_path / "a.png"
+        path.write_bytes(png(np.stack(channels, -1).reshape(2, -1), depth, colour))
+        np.testing.assert_array_equal(read_labels(path), ids)
+        np.testing.assert_array_equal(read_labels(path, colours=True), ids)
+        if colour in (2, 6):
+            for kept in range(3):
+                alone = [band * (i in (kept, 3)) for i, band in enumerate(channels)]
+                path.write_bytes(png(np.stack(alone, -1).reshape(2, -1), depth, colour))
+                np.testing.assert_array_equal(read_labels(path), ids)
+        if colour != 2:
+            channels[-1] = channels[-1] - (ids == 1)
+            path.write_bytes(png(np.stack(channels, -1).reshape(2, -1), depth, colour))
+            with pytest.raises(FormatError, match="some pixels are transparent"):
+                read_labels(path)
+
+    @pytest.mark.parametrize("depth", [8, 16])
+    def test_other_colours_are_ids_only_where_that_is_said(self, tmp_path, depth):
+        path = tmp_path / "a.png"
+        path.write_bytes(png(np.array([[0, 0, 0, 1, 2, 3]]), depth, 2))
+        with pytest.raises(FormatError, match=r"a\.png: its 3 bands differ; a label map has one number per pixel"):
+            read_labels(path)
+        if depth == 8:
+            np.testing.assert_array_equal(read_labels(path, colours=True), [[0, 65536 + 512 + 3]])
+        else:
+            with pytest.raises(FormatError, match="3 bands differ"):
+                read_labels(path, colours=True)
+
+    @pytest.mark.parametrize("kind", ["BMP", "GIF", "PGM", "TIFF"])
+    def test_other_pictures_of_ids(self, tmp_path, kind):
+        path = tmp_path / f"a.{kind.lower()}"
+        ids = np.array([[0, 9, 200], [14, 14, 255]], np.uint8)
+        pillow.fromarray(ids).save(path, **({"optimize": False} if kind == "GIF" else {}))
+        np.testing.assert_array_equal(read_labels(path), ids)
+
+    @pytest.mark.parametrize("top", [9, 255, 300, 65535])
+    def test_pgm_numbers_as_stored(self, tmp_path, top):
+        ids = np.arange(top + 1)[None, -200:]
+        (tmp_path / "a.pgm").write_bytes(
+            b"P5 %d 1 %d\n" % (ids.size, top) + ids.astype(np.uint8 if top < 256 else ">u2").tobytes()
+        )
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.pgm"), ids)
+
+    @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+    def test_lossy_pictures_hold_no_ids(self, tmp_path, kind):
+        (tmp_path / "a.png").write_bytes(encoded(PHOTO, kind))
+        with pytest.raises(FormatError, match="does not keep numbers as they are"):
             read_labels(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".gif"])
+    def test_the_size_is_looked_at_before_pixels_are_decoded(self, tmp_path, suffix, monkeypatch):
+        path = tmp_path / f"a{suffix}"
+        pillow.fromarray(np.zeros((20, 30), np.uint8)).save(path)
+        monkeypatch.setattr(np, "asarray", None)
+        monkeypatch.setattr(tifffile.TiffPage, "asarray", None)
+        with pytest.raises(FormatError, match="30 x 20 = 600 pixels, more than the limit of 599"):
+            read_labels(path, max_pixels=599)
+        with pytest.raises(SizeError, match="the map is 20 x 30, expected 30 x 20"):
+            read_labels(path, size=(30, 20))
 
     def test_tiff_of_other_tools(self, tmp_path):
         labels = RNG.integers(0, 256, (9, 7)).astype(np.uint8)
@@ -621,6 +679,8 @@ class TestReadLabels:
         tifffile.imwrite(tmp_path / "a.tif", PHOTO)
         with pytest.raises(FormatError, match="3 bands"):
             read_labels(tmp_path / "a.tif")
+        tifffile.imwrite(tmp_path / "a.tif", np.repeat(labels[..., None], 3, 2))
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
 
     def test_which_array(self, tmp_path):
         labels = np.array([[0, 1]])

@@ -5,6 +5,7 @@ SpxError
 │   └── UnknownName  a method, format, metric, data set or parameter that is not in its table
 ├── ImageError       an image that cannot be read or is not uint8 (H, W, 3)
 ├── LabelError       a label map that breaks the contract or does not fit its image
+│   └── SizeError    a label map of another size than its image, or than was asked for
 ├── FormatError      a file that is not what its name says, or a format that cannot hold the data
 ├── DataError        a data set folder that is not laid out as expected
 ├── WeightsError     weights that are damaged or belong to another method
@@ -41,6 +42,10 @@ class ImageError(SpxError, ValueError):
 
 class LabelError(SpxError, ValueError):
     """A label map that breaks the contract, or that does not fit its image."""
+
+
+class SizeError(LabelError):
+    """A label map of another size than its image, or than was asked for."""
 
 
 class FormatError(SpxError, ValueError):

@@ -5,15 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from spx_cli.errors import DataError, LabelError, NothingToDo, SpxError
-from spx_cli.io import read_image
-from spx_cli.io.files import DAMAGE, reason
+from spx_cli.io import read_image, read_labels
 from spx_cli.registry import unknown
 from spx_cli.types import Image
 
@@ -165,11 +163,14 @@ class Dataset(ABC):
 
 
 class PictureDataset(Dataset):
-    """A data set whose annotations are pictures of ids."""
+    """A data set whose annotations are pictures of ids, or other label maps."""
+
+    # Whether colours are ids too, each its own; else a picture whose channels differ is refused.
+    colours: ClassVar[bool] = False
 
     def read(self, entry: Entry, image: Image) -> Sample:
         """Return the sample whose image has been read."""
-        truths = tuple(read_ids(path) for path in entry.truths)
+        truths = tuple(read_labels(path, size=image.shape[:2], colours=self.colours) for path in entry.truths)
         return Sample(entry.id, image, truths, ignore_label=self.ignore_label)
 
 
@@ -198,27 +199,6 @@ def missing(dataset: Dataset, looked: Iterable[str]) -> SpxError:
         f"no {type(dataset).__name__} data in {root}: looked for {' and '.join(looked)}{below}; "
         f"the folder holds {found or 'nothing'}"
     )
-
-
-def read_ids(path: Path) -> Truth:
-    """Return the ids stored in a picture, int32 (H, W): grey levels or palette indices.
-
-    A colour picture whose three channels agree is grey; other colours become red * 65536 + green * 256 + blue.
-    Raises DataError for a file that is no picture.
-    """
-    try:
-        with Pillow.open(path) as picture:
-            plain = picture.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "RGB")
-            values: NDArray[Any] = np.asarray(picture if plain else picture.convert("RGB"))
-    except FileNotFoundError:
-        raise DataError(f"no such file: {path}") from None
-    except (*DAMAGE, Pillow.DecompressionBombError) as error:
-        raise DataError(f"cannot read {path}: {reason(error)}") from None
-    if values.ndim == 3:
-        red, green, blue = np.moveaxis(values.astype(np.int32), 2, 0)
-        grey = np.array_equal(red, green) and np.array_equal(red, blue)
-        values = red if grey else red * 65536 + green * 256 + blue
-    return values.astype(np.int32)
 
 
 def text(shape: tuple[int, ...]) -> str:

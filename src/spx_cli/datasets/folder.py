@@ -4,13 +4,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from spx_cli.datasets.base import Entry, Layout, PictureDataset, Sample, Truth, missing, read_ids
-from spx_cli.io import FORMATS, IMAGE_SUFFIXES, read_labels
-from spx_cli.types import Image
+from spx_cli.datasets.base import Entry, Layout, PictureDataset, missing
+from spx_cli.io import IMAGE_SUFFIXES, LABEL_SUFFIXES
 
 PICTURES = frozenset(IMAGE_SUFFIXES)
 # A .json beside images is hardly ever a label map; GeoJSON has its own suffix.
-MAPS = frozenset(suffix for form in FORMATS.values() for suffix in form.suffixes) - {".json"}
+MAPS = frozenset(LABEL_SUFFIXES) - {".json"}
 ONLY_MAPS = MAPS - PICTURES
 LABELS_MARK = ".labels"  # how `spx segment` names a map that lies beside its image: <stem>.labels.png
 
@@ -52,14 +51,6 @@ class Folder(PictureDataset):
             if images or labels:
                 return self.pair(images, _annotations(images, labels), None)
         raise missing(self, [f"{images_at.relative_to(self.root)}/<images>" for images_at, _ in places])
-
-    def read(self, entry: Entry, image: Image) -> Sample:
-        """Return the sample whose image has been read."""
-        return Sample(entry.id, image, tuple(_read(path, image) for path in entry.truths))
-
-
-def _read(path: Path, image: Image) -> Truth:
-    return read_ids(path) if path.suffix.lower() == ".png" else read_labels(path, size=image.shape[:2])
 
 
 def _visible(path: Path, base: Path) -> bool:

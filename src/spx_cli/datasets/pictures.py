@@ -53,6 +53,7 @@ class CityscapesInstances(Cityscapes):
 class CamVid(PictureDataset):
     """{train,val,test}/*.png and {train,val,test}annot/*.png, or 701_StillsRaw_full and LabeledApproved_full."""
 
+    colours = True  # of LabeledApproved_full
     layouts = (
         Layout(("{split}/*.png",), ("{split}annot/*.png",)),
         Layout(("701_StillsRaw_full/*.png",), ("LabeledApproved_full/*_L.png",)),

@@ -6,13 +6,14 @@ To add a label format: write a `read_foo` and a `write_foo` in labels.py and add
 from spx_cli.io.contours import CONTOUR_FORMATS, CONTOUR_SUFFIXES, read_contours, write_contours
 from spx_cli.io.files import atomic, sweep
 from spx_cli.io.image import IMAGE_SUFFIXES, MAX_PIXELS, read_image, write_image
-from spx_cli.io.labels import FORMATS, Format, read_labels, write_labels
+from spx_cli.io.labels import FORMATS, LABEL_SUFFIXES, Format, read_labels, write_labels
 
 __all__ = [
     "CONTOUR_FORMATS",
     "CONTOUR_SUFFIXES",
     "FORMATS",
     "IMAGE_SUFFIXES",
+    "LABEL_SUFFIXES",
     "MAX_PIXELS",
     "Format",
     "atomic",

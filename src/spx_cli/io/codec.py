@@ -3,10 +3,36 @@
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin
+
+Decoder = Callable[[BinaryIO], Any]
+CheckSize = Callable[[int, int], None]  # of height and width; raises what is to be said of a size that cannot be
+
+
+class Kind(NamedTuple):
+    """A kind of picture: whether the first 16 bytes of a file are its mark, and what opens it."""
+
+    accepts: Callable[[bytes], bool]
+    decoder: Decoder
+    lossless: bool = True
+
+
+# Opened by class, not by PIL.Image.open, whose own pixel limit is a process-wide setting that belongs to the user.
+KINDS = {
+    "PNG": Kind(lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    "JPEG": Kind(lambda head: head.startswith(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, lossless=False),
+    "WebP": Kind(
+        lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile, lossless=False
+    ),
+    "BMP": Kind(lambda head: head.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
+    "GIF": Kind(lambda head: head.startswith((b"GIF87a", b"GIF89a")), GifImagePlugin.GifImageFile),
+    "PPM": Kind(lambda head: head[:1] == b"P" and head[1:2] in b"123456f", PpmImagePlugin.PpmImageFile),
+}
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _quiet = threading.Lock()  # warnings.catch_warnings is not safe in threads, and batches decode in threads
 
@@ -18,7 +44,12 @@ def quietly(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
 
 
-def open_header(decoder: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:
+def recognise(head: bytes) -> str | None:
+    """Return the name in KINDS of a file that begins so, None where it is no picture of these."""
+    return next((name for name, kind in KINDS.items() if kind.accepts(head)), None)
+
+
+def open_header(decoder: Decoder, file: BinaryIO) -> Any:
     """Return what a Pillow decoder makes of the header of `file`; nothing is decoded yet."""
     file.seek(0)
     return quietly(decoder, file)
@@ -30,6 +61,23 @@ def unpacked(image: Any, rawmode: str) -> NDArray[Any]:
     image.tile = [tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:]))]
     pixels: NDArray[Any] = quietly(np.asarray, image)  # Pillow reads further tags as it decodes a TIFF
     return pixels
+
+
+def is_png16(image: Any) -> bool:
+    """Whether an opened picture is a PNG of 16 bits a sample."""
+    raw = image.tile[0].args if image.tile else None
+    return isinstance(image, PngImagePlugin.PngImageFile) and isinstance(raw, str) and raw.endswith(";16B")
+
+
+def png16(image: Any, file: BinaryIO) -> NDArray[np.uint16]:
+    """Return the samples (H, W, C) of a 16-bit PNG, of which Pillow by itself keeps the high bytes only."""
+    raw = image.tile[0].args
+    if raw == "I;16B":
+        return np.asarray(image)[..., None].astype(np.uint16)
+    if raw == "LA;16B":
+        return unpacked(image, "RGBA").view(">u2").astype(np.uint16)  # four bytes a pixel either way
+    high = np.asarray(image)
+    return join_bytes(high, unpacked(open_header(type(image), file), raw.removesuffix("B") + "L"))
 
 
 def join_bytes(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:

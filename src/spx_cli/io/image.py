@@ -1,19 +1,16 @@
 """The one decoder: any picture file becomes uint8 (H, W, 3) RGB, or an ImageError that names it and says why."""
 
 import io
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin
 from PIL import Image as pillow
 
 from spx_cli.errors import FormatError, ImageError, ParameterError, SpxError
 from spx_cli.io import tiff
-from spx_cli.io.codec import join_bytes, open_header, quietly, unpacked
+from spx_cli.io.codec import KINDS, TIFF_HEADS, CheckSize, Decoder, is_png16, open_header, png16, quietly, recognise
 from spx_cli.io.files import DAMAGE, atomic, reason
 from spx_cli.io.scale import Pixels, to_image
 from spx_cli.registry import unknown
@@ -21,16 +18,6 @@ from spx_cli.types import Image
 
 MAX_PIXELS = 178_000_000  # Pillow's own limit
 
-# Opened by class, not by PIL.Image.open, whose own pixel limit is a process-wide setting that belongs to the user.
-_DECODERS: dict[str, tuple[Callable[[bytes], bool], type[Any]]] = {
-    "PNG": (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    "JPEG": (lambda head: head.startswith(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    "WebP": (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
-    "BMP": (lambda head: head.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
-    "GIF": (lambda head: head.startswith((b"GIF87a", b"GIF89a")), GifImagePlugin.GifImageFile),
-    "PPM": (lambda head: head[:1] == b"P" and head[1:2] in b"123456f", PpmImagePlugin.PpmImageFile),
-}
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tif", ".tiff"),
@@ -113,26 +100,29 @@ def _open(source: str | Path | bytes | BinaryIO) -> AbstractContextManager[Binar
 
 
 def _decode(file: BinaryIO, max_pixels: int) -> Pixels:
+    def check_size(height: int, width: int) -> None:
+        tiff.check_pixels(height, width, max_pixels, ImageError)
+
     head = file.read(16)
     if not head:
         raise ImageError("the file is empty")
-    if head.startswith(_TIFF_HEADS):
+    if head.startswith(TIFF_HEADS):
         file.seek(0)
-        return _from_tiff(tiff.read_tiff(file, ImageError, max_pixels))
-    decoder = next((decoder for accepts, decoder in _DECODERS.values() if accepts(head)), None)
-    if decoder is None:
-        raise ImageError(f"not a picture ({', '.join(_DECODERS)} or TIFF); it begins with {head!r}")
-    return _by_pillow(decoder, file, max_pixels)
+        return _from_tiff(tiff.read_tiff(file, ImageError, check_size))
+    kind = recognise(head)
+    if kind is None:
+        raise ImageError(f"not a picture ({', '.join(KINDS)} or TIFF); it begins with {head!r}")
+    return _by_pillow(KINDS[kind].decoder, file, check_size)
 
 
-def _by_pillow(decoder: type[Any], file: BinaryIO, max_pixels: int) -> Pixels:
+def _by_pillow(decoder: Decoder, file: BinaryIO, check_size: CheckSize) -> Pixels:
     image = open_header(decoder, file)
-    tiff.check_pixels(image.height, image.width, max_pixels, ImageError)
+    check_size(image.height, image.width)
     raw = image.tile[0].args if image.tile else None
     transparent = image.info.get("transparency")
     full: int | None
-    if isinstance(raw, str) and raw.endswith(";16B") and decoder is PngImagePlugin.PngImageFile:
-        samples, full = _png16(image, raw, decoder, file), 65535
+    if is_png16(image):
+        samples, full = png16(image, file), 65535
         if transparent is not None and samples.shape[2] != 4:
             opaque = (samples != np.array(transparent)).any(-1, keepdims=True)
             samples = np.concatenate([samples, opaque * np.uint16(full)], axis=2)
@@ -148,16 +138,6 @@ def _by_pillow(decoder: type[Any], file: BinaryIO, max_pixels: int) -> Pixels:
         samples, full = np.array(image if image.mode == mode else image.convert(mode)), 255
     colour, alpha = (samples[..., :-1], samples[..., -1]) if samples.shape[2] in (2, 4) else (samples, None)
     return Pixels(colour, full, alpha, full or 1, orientation=_orientation(image))
-
-
-def _png16(image: Any, raw: str, decoder: type[Any], file: BinaryIO) -> NDArray[np.uint16]:
-    """Return the samples (H, W, C) of a 16-bit PNG, of which Pillow by itself keeps the high bytes only."""
-    if raw == "I;16B":
-        return np.asarray(image)[..., None].astype(np.uint16)
-    if raw == "LA;16B":
-        return unpacked(image, "RGBA").view(">u2").astype(np.uint16)  # four bytes a pixel either way
-    high = np.asarray(image)
-    return join_bytes(high, unpacked(open_header(decoder, file), raw.removesuffix("B") + "L"))
 
 
 def _orientation(image: Any) -> int:

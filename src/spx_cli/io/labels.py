@@ -4,18 +4,17 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
-from PIL import PngImagePlugin
 
-from spx_cli.errors import FormatError, LabelError, SpxError
+from spx_cli.errors import FormatError, LabelError, SizeError, SpxError
 from spx_cli.io import tiff
-from spx_cli.io.codec import open_header
 from spx_cli.io.files import DAMAGE, atomic, reason
-from spx_cli.io.image import PNG_OPTIONS
+from spx_cli.io.ids import read_ids
+from spx_cli.io.image import MAX_PIXELS, PNG_OPTIONS
 from spx_cli.registry import unknown
 from spx_cli.types import Labels
 
@@ -23,27 +22,49 @@ Size = tuple[int, int]
 _MAX_ID = np.iinfo(np.int32).max
 
 
-def read_labels(path: str | Path, *, size: Size | None = None) -> Labels:
+class Wanted(NamedTuple):
+    """What the reader of a format is told of the map: its size where it is known, and its greatest size."""
+
+    size: Size | None
+    max_pixels: int
+    colours: bool
+
+    def check(self, height: int, width: int) -> None:
+        """Raise SizeError or FormatError for a size that the map cannot have; called before pixels are decoded."""
+        if self.size is not None and (height, width) != tuple(self.size):
+            raise SizeError(f"the map is {height} x {width}, expected {self.size[0]} x {self.size[1]}")
+        tiff.check_pixels(height, width, self.max_pixels, FormatError)
+
+
+def read_labels(
+    path: str | Path, *, size: Size | None = None, max_pixels: int = MAX_PIXELS, colours: bool = False
+) -> Labels:
     """Return the label map in a file, int32 (H, W), ids as they stand there: any tool's, perhaps with gaps.
 
-    The suffix decides on the format, see FORMATS. A PNG or TIFF has one band, a palette's indices are the ids. An .npz
-    or .mat file holds `labels`, or one array only. Whole numbers stored as floats are accepted.
+    The suffix decides on the format: those of FORMATS, and pictures of ids in .bmp, .gif and .pgm. In a picture of any
+    depth the ids are grey levels or palette indices as stored; colour is grey where its channels agree (or are 0 all
+    over). An .npz or .mat file holds `labels`, or one array only. Whole numbers stored as floats are accepted.
+
     size : (height, width) that the map must have, for example its image's; GeoJSON of another tool may need it.
+    max_pixels : a larger map is refused before it is decoded.
+    colours : in a picture of 8 bits, colours are ids too, red * 65536 + green * 256 + blue.
 
     Raises UnknownName for another suffix, FormatError for a file that is not what its name says, LabelError for an id
-    that is not a whole number from 0 to 2147483647, for pixels without an id, and for another size.
+    that is not a whole number from 0 to 2147483647 and for pixels without an id, SizeError for another size.
     """
-    form = FORMATS[_format_of(path)]
+    read = READERS.get(Path(path).suffix.lower())
+    if read is None:
+        raise unknown("suffix of a label map", Path(path).suffix, READERS)
+    wanted = Wanted(size, max_pixels, colours)
     try:
         with Path(path).open("rb") as file:
-            labels = _checked(form.read(file, size))
+            labels = _checked(read(file, wanted))
+        wanted.check(*labels.shape)
     except SpxError as error:
         raise type(error)(f"{path}: {error}") from None
     except DAMAGE as error:
         refused = isinstance(error, OSError) and error.errno is not None
         raise FormatError(f"{path}: {'' if refused else 'not a label map: '}{reason(error)}") from error
-    if size is not None and labels.shape != tuple(size):
-        raise LabelError(f"{path}: the map is {labels.shape[0]} x {labels.shape[1]}, expected {size[0]} x {size[1]}")
     return labels
 
 
@@ -95,29 +116,14 @@ def _checked(values: NDArray[Any]) -> Labels:
     return np.ascontiguousarray(values, np.int32)
 
 
-def _read_png(file: BinaryIO, size: Size | None) -> NDArray[Any]:
-    image = open_header(PngImagePlugin.PngImageFile, file)
-    raw = image.tile[0].args if image.tile else ""
-    # Pillow spreads grey levels of under 8 bits over 0..255; here the stored number is the id
-    factor = {"1": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
-    if image.mode == "1":
-        return np.asarray(image.convert("L")) // factor
-    if image.mode not in ("L", "P", "I;16", "I") or (raw.endswith(";16B") and image.mode != "I;16"):
-        raise FormatError(f"a colour PNG ({image.mode}), not a label map: that has one number per pixel, 8 or 16 bits")
-    return np.asarray(image) // factor if factor > 1 else np.asarray(image)
+def _read_picture(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
+    return read_ids(file, wanted.check, colours=wanted.colours)
 
 
 def _write_png(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
     if (highest := labels.max()) > 65535:
         raise FormatError(f"16-bit PNG holds ids up to 65535, found {highest}; use tiff or npz")
     pillow.fromarray(labels.astype(np.uint16)).save(file, "PNG", **PNG_OPTIONS)
-
-
-def _read_tiff(file: BinaryIO, size: Size | None) -> NDArray[Any]:
-    page = tiff.read_tiff(file, FormatError, float("inf"))
-    if page.samples.shape[2] != 1:
-        raise FormatError(f"a TIFF of {page.samples.shape[2]} bands, not a label map: that has one number per pixel")
-    return page.samples[..., 0]
 
 
 def _write_tiff(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -128,7 +134,7 @@ def _write_tiff(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> 
     )
 
 
-def _read_npy(file: BinaryIO, size: Size | None) -> NDArray[Any]:
+def _read_npy(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
@@ -136,7 +142,7 @@ def _write_npy(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
     np.lib.format.write_array(file, labels)
 
 
-def _read_npz(file: BinaryIO, size: Size | None) -> NDArray[Any]:
+def _read_npz(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
         return np.asarray(archive[_the_array(archive.files)])
 
@@ -145,7 +151,7 @@ def _write_npz(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
     np.savez_compressed(file, labels=labels, metadata=np.array(json.dumps(dict(metadata))))
 
 
-def _read_mat(file: BinaryIO, size: Size | None) -> NDArray[Any]:
+def _read_mat(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -176,7 +182,7 @@ def _the_array(names: list[str]) -> str:
     return names[0]
 
 
-def _read_csv(file: BinaryIO, size: Size | None) -> NDArray[Any]:
+def _read_csv(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     text = file.read().decode("utf-8-sig")
     if not text.strip():
         raise FormatError("the file is empty")
@@ -188,10 +194,10 @@ def _write_csv(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
         file.write((",".join(map(str, row)) + "\n").encode())
 
 
-def _read_geojson(file: BinaryIO, size: Size | None) -> NDArray[Any]:
+def _read_geojson(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     from spx_cli.io import polygons
 
-    return polygons.from_geojson(json.load(file), size)
+    return polygons.from_geojson(json.load(file), wanted.size)
 
 
 def _write_geojson(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -200,10 +206,10 @@ def _write_geojson(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) 
     file.write(json.dumps(polygons.to_geojson(labels), separators=(",", ":")).encode())
 
 
-def _read_svg(file: BinaryIO, size: Size | None) -> NDArray[Any]:
+def _read_svg(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     from spx_cli.io import polygons
 
-    return polygons.from_svg(file.read(), size)
+    return polygons.from_svg(file.read(), wanted.size)
 
 
 def _write_svg(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -217,13 +223,13 @@ class Format:
     """A label format: its suffixes, the usual one first, and how an open file is read and written."""
 
     suffixes: tuple[str, ...]
-    read: Callable[[BinaryIO, Size | None], NDArray[Any]]
+    read: Callable[[BinaryIO, Wanted], NDArray[Any]]
     write: Callable[[BinaryIO, Labels, Mapping[str, Any]], None]
 
 
 FORMATS = {
-    "png": Format((".png",), _read_png, _write_png),
-    "tiff": Format((".tiff", ".tif"), _read_tiff, _write_tiff),
+    "png": Format((".png",), _read_picture, _write_png),
+    "tiff": Format((".tiff", ".tif"), _read_picture, _write_tiff),
     "npy": Format((".npy",), _read_npy, _write_npy),
     "npz": Format((".npz",), _read_npz, _write_npz),
     "mat": Format((".mat",), _read_mat, _write_mat),
@@ -231,3 +237,10 @@ FORMATS = {
     "geojson": Format((".geojson", ".json"), _read_geojson, _write_geojson),
     "svg": Format((".svg",), _read_svg, _write_svg),
 }
+
+# By suffix, what reads a label map; pictures of ids of other kinds are read, not written.
+READERS: dict[str, Callable[[BinaryIO, Wanted], NDArray[Any]]] = {
+    **{suffix: form.read for form in FORMATS.values() for suffix in form.suffixes},
+    **dict.fromkeys((".bmp", ".gif", ".pgm"), _read_picture),
+}
+LABEL_SUFFIXES = tuple(READERS)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
 from spx_cli.errors import SpxError
-from spx_cli.io.codec import join_bytes, open_header, unpacked
+from spx_cli.io.codec import CheckSize, join_bytes, open_header, unpacked
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6  # PhotometricInterpretation
 PREMULTIPLIED, STRAIGHT = 1, 2  # ExtraSamples
@@ -31,7 +31,7 @@ class Tiff(NamedTuple):
     orientation: int
 
 
-def read_tiff(file: BinaryIO, error: type[SpxError], max_pixels: float) -> Tiff:
+def read_tiff(file: BinaryIO, error: type[SpxError], check_size: CheckSize) -> Tiff:
     """Return the one page of a TIFF file; `error`, with what to do, for several pages, a volume or over 4 bands."""
     import tifffile
 
@@ -57,7 +57,7 @@ def read_tiff(file: BinaryIO, error: type[SpxError], max_pixels: float) -> Tiff:
         known = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK)
         if page.photometric not in known and (page.photometric, page.compression) != (YCBCR, _JPEG):
             raise error(f"the TIFF holds {_name(page.photometric)} colours, which spx does not convert; save it as RGB")
-        check_pixels(height, width, max_pixels, error)
+        check_size(height, width)
         return Tiff(
             _samples(page, file, error).reshape(height, width, bands),
             int(page.photometric),
