@@ -15,12 +15,13 @@ from spx_cli.io import tiff
 from spx_cli.io.codec import open_header
 from spx_cli.io.files import DAMAGE, atomic, reason
 from spx_cli.io.image import PNG_OPTIONS
-from spx_cli.io.labels import FORMATS
+from spx_cli.io.labels import FORMATS, Wanted
 from spx_cli.registry import unknown
 from spx_cli.types import Contours
 
 # What files in a folder of contour maps end with.
 CONTOUR_SUFFIXES = (".png", ".npy", ".tif", ".tiff", ".mat")
+_ANY = Wanted()  # of any size that is not beyond reason
 
 
 def read_contours(path: str | Path, *, size: tuple[int, int] | None = None) -> Contours:
@@ -81,13 +82,14 @@ def _scaled(values: NDArray[Any]) -> Contours:
 
 def _read_png(file: BinaryIO) -> NDArray[Any]:
     image = open_header(PngImagePlugin.PngImageFile, file)
+    _ANY.check(image.height, image.width)
     if image.mode not in ("1", "L", "I;16"):
         raise FormatError(f"a PNG of mode {image.mode}, not a contour map: that is grey, 8 or 16 bits")
     return np.asarray(image)
 
 
 def _read_tiff(file: BinaryIO) -> NDArray[Any]:
-    page = tiff.read_tiff(file, FormatError, float("inf"))
+    page = tiff.read_tiff(file, FormatError, _ANY.check)
     if page.samples.shape[2] != 1 or page.photometric == tiff.PALETTE:
         raise FormatError(f"a TIFF of {page.samples.shape[2]} bands or of colours, not a contour map: that is grey")
     return page.samples[..., 0]
@@ -97,8 +99,8 @@ _READERS: dict[str, Callable[[BinaryIO], NDArray[Any]]] = {
     ".png": _read_png,
     ".tif": _read_tiff,
     ".tiff": _read_tiff,
-    ".npy": lambda file: FORMATS["npy"].read(file, None),
-    ".mat": lambda file: FORMATS["mat"].read(file, None),
+    ".npy": lambda file: FORMATS["npy"].read(file, _ANY),
+    ".mat": lambda file: FORMATS["mat"].read(file, _ANY),
 }
 
 

@@ -25,9 +25,9 @@ _MAX_ID = np.iinfo(np.int32).max
 class Wanted(NamedTuple):
     """What the reader of a format is told of the map: its size where it is known, and its greatest size."""
 
-    size: Size | None
-    max_pixels: int
-    colours: bool
+    size: Size | None = None
+    max_pixels: int = MAX_PIXELS
+    colours: bool = False
 
     def check(self, height: int, width: int) -> None:
         """Raise SizeError or FormatError for a size that the map cannot have; called before pixels are decoded."""
