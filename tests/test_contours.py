@@ -83,3 +83,29 @@ def test_network_of_the_paper_has_no_contours(name):
     assert not method.like(paper).contours
     with pytest.raises(WeightsError, match="to start from"):
         State(method, Recipe(), torch.device("cpu"), paper)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_contour_map_of_any_image(name):
+    method = create(name, device="cpu")
+    for size in ((1, 1), (1, 40), (17, 33), (64, 96)):
+        image = np.ascontiguousarray(picture()[: size[0], : size[1]])
+        seen = method.contour_map(image, scales=(1.0, 0.5), mirrored=True)
+        assert (seen.shape, seen.dtype) == (size, np.float32)
+        assert ((seen >= 0) & (seen <= 1)).all()
+    border, inside = seen[10:54, 48:52].max(1).mean(), seen[10:54, 60:90].mean()
+    assert border > 3 * inside
+
+
+def test_contour_map_of_a_mirrored_image_is_mirrored():
+    method = create("fcn", device="cpu")
+    one, other = (method.contour_map(image, mirrored=True) for image in (picture(), picture()[:, ::-1].copy()))
+    np.testing.assert_allclose(one, other[:, ::-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_network_without_contours_gives_no_map(name):
+    torch.manual_seed(0)
+    method = create(name, contours=False, device="cpu")
+    with pytest.raises(ParameterError, match="learned no contours"):
+        method.bind(method.build()).contour_map(picture())

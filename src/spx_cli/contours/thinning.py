@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from spx_cli.regions.maps import boundaries
+
 Mask = NDArray[np.bool_]
 
 
@@ -33,22 +35,13 @@ def thin(mask: Mask) -> Mask:
 def segment_boundary(labels: NDArray[Any]) -> Mask:
     """Return the thinned boundary between segments, bool (H, W), as the BSDS benchmark draws it.
 
-    labels : (H, W) integers. A pixel is on if any of the four cracks that meet at its lower right corner parts two
-    segments; in the last row and column, where only one crack meets the frame, if that one does.
+    labels : (H, W) integers; a pixel with a negative id makes no boundary. See `boundaries`, rule 'corner'.
 
     >>> segment_boundary(np.array([[0, 0, 1, 1], [0, 0, 1, 1]])).astype(int)
     array([[0, 1, 0, 0],
            [0, 1, 0, 0]])
     """
-    height, width = labels.shape
-    upright = np.zeros((height, width), np.bool_)  # the crack right of each pixel
-    level = np.zeros((height, width), np.bool_)  # the crack below each pixel
-    upright[:, :-1] = labels[:, :-1] != labels[:, 1:]
-    level[:-1] = labels[:-1] != labels[1:]
-    edges = upright | level
-    edges[:-1] |= upright[1:]
-    edges[:, :-1] |= level[:, 1:]
-    return thin(edges)
+    return thin(boundaries(labels, "corner"))
 
 
 def _peeled(code: int) -> int:

@@ -42,3 +42,14 @@ def contour_maps(scores: Tensor | None, size: tuple[int, int], count: int) -> Se
     if chances.shape[2:] != size:
         chances = functional.interpolate(chances, size, mode="bilinear")
     return list(chances[:, 0].contiguous().cpu().numpy())
+
+
+def padded(images: Tensor, multiple: int, rest: int = 0) -> Tensor:
+    """Return images (B, C, H, W) with sides of `multiple` n + `rest`, n >= 1, mirrored right and below."""
+    for axis in (2, 3):
+        length = images.shape[axis]
+        wanted = rest + multiple * max(1, -((rest - length) // multiple))
+        if wanted > length:
+            index = np.pad(np.arange(length), (0, wanted - length), mode="symmetric")
+            images = images.index_select(axis, torch.from_numpy(index).to(images.device))
+    return images

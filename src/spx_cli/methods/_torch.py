@@ -10,14 +10,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spx_cli import device, weights
-from spx_cli.errors import WeightsError
+from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.methods._recipe import Recipe
+from spx_cli.methods._resize import resize_image
 from spx_cli.methods.base import Method, check_count, check_image, finished
 from spx_cli.params import param
-from spx_cli.types import Assignment, Image, Labels
+from spx_cli.types import Assignment, Contours, Image, Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,36 @@ class TorchMethod(Method):
     @abstractmethod
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the assignments of images of one size, computed together."""
+
+    def contour_scores(self, images: Tensor) -> Tensor:
+        """Return the scores (logits) of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size.
+
+        Raises ParameterError where the network has not learned any.
+        """
+        raise ParameterError(f"{self.name} {self.weights!r} has learned no contours")
+
+    def contour_map(self, image: Image, *, scales: Sequence[float] = (1.0,), mirrored: bool = False) -> Contours:
+        """Return how likely each pixel lies on the border of an object, float32 (H, W), 0 to 1.
+
+        scales : the network sees the image at these sizes, relative to its own; the mean of all chances is returned.
+        mirrored : it sees each of them from left to right and from right to left.
+        """
+        check_image(image)
+        size, where = image.shape[:2], next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        total = torch.zeros(size, device=where)
+        with torch.inference_mode():
+            for scale in scales:
+                scaled = size if scale == 1 else tuple(max(1, round(scale * side)) for side in size)
+                seen = stack([resize_image(image, (scaled[0], scaled[1]))], where)
+                for view in (seen, seen.flip(3)) if mirrored else (seen,):
+                    scores = self.contour_scores(view)[:, None].float()
+                    chances = (
+                        functional.interpolate(scores.sigmoid(), size, mode="bilinear")
+                        if scaled != size
+                        else scores.sigmoid()
+                    )
+                    total += (chances if view is seen else chances.flip(3))[0, 0]
+        return (total / (len(scales) * (1 + mirrored))).cpu().numpy()
 
     def deploy(self, network: nn.Module) -> nn.Module:
         """Return what segments in place of `network`, which it may change: as fast, and as small, as can be."""

@@ -59,6 +59,10 @@ class Method(ABC):
         assignment = self.assign(image, self._asked(image, n_segments, native_count or raw))
         return finished(assignment, n_segments, native_count, raw)
 
+    def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
+        """Return a label map for each count; methods that can share work between counts override it."""
+        return [self.segment(image, count) for count in counts]
+
     def _asked(self, image: Image, n_segments: int, native: bool) -> int:
         pixels = image.shape[0] * image.shape[1]
         return int(n_segments) if native else min(ceil(self.surplus * n_segments), pixels)

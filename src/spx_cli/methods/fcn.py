@@ -11,7 +11,7 @@ from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
-from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._contours import contour_loss, contour_maps, padded
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, grid_shape, normalise
@@ -87,6 +87,14 @@ class FCN(TorchMethod):
             Assignment(resize_labels(labels, size), rgb_to_lab(image), POSITION, contour)
             for labels, contour, image in zip(maps, contours, images, strict=True)
         ]
+
+    def contour_scores(self, images: Tensor) -> Tensor:
+        """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size."""
+        height, width = images.shape[2:]
+        scores: Tensor = self.network(normalise(padded(images, CELL)))
+        if scores.shape[1] == 9:
+            return super().contour_scores(images)
+        return scores[:, 9, :height, :width]
 
     def like(self, state: Mapping[str, Tensor]) -> Self:
         """Return the method with contours if the state dict has them."""

@@ -4,6 +4,7 @@ In each round every region merges with the neighbour whose mean colour is neares
 anew. The order of the merges is the hierarchy: the first H W - k of them give k regions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods._smoothing import smooth
-from spx_cli.methods.base import Method
+from spx_cli.methods.base import Method, check_count, check_image, finished
 from spx_cli.params import param
 from spx_cli.regions.runs import number_roots, root
 from spx_cli.types import Assignment, Features, Image, Labels
@@ -85,6 +86,19 @@ class SH(Method):
         """Return the hierarchy cut at n_segments."""
         lab = rgb_to_lab(image)
         return Assignment(hierarchy(smooth(lab, self.smoothing)).labels(n_segments), lab, POSITION)
+
+    def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
+        """Return a label map for each count, all cut from one hierarchy."""
+        check_image(image)
+        for count in counts:
+            check_count(count, image)
+        lab = rgb_to_lab(image)
+        tree = hierarchy(smooth(lab, self.smoothing))
+        cuts = [tree.labels(self._asked(image, count, native=False)) for count in counts]
+        return [
+            finished(Assignment(cut, lab, POSITION), count, native_count=False, raw=False)
+            for cut, count in zip(cuts, counts, strict=True)
+        ]
 
 
 @njit(cache=True, nogil=True)

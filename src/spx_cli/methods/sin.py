@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
-from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._contours import contour_loss, contour_maps, padded
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, grid_shape, normalise
@@ -111,6 +111,12 @@ class SIN(TorchMethod):
             x = normalise(stack([resize_image(image, size) for image in images], where))
             leads, scores = network.with_contours(x)
             return expand(leads), scores
+
+    def contour_scores(self, images: Tensor) -> Tensor:
+        """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size."""
+        height, width = images.shape[2:]
+        _, scores = cast(Interpolator, self.network).with_contours(normalise(padded(images, CELL, 1)))
+        return super().contour_scores(images) if scores is None else scores[:, :height, :width]
 
     def like(self, state: Mapping[str, Tensor]) -> Self:
         """Return the method with skips and contours if the state dict has them."""

@@ -103,6 +103,16 @@ class SSN(TorchMethod):
             contours = contour_maps(scores if self.contours else None, (height, width), len(images))
         return [Assignment(one, row, 0.0, contour) for one, row, contour in zip(labels, rows, contours, strict=True)]
 
+    def contour_scores(self, images: Tensor) -> Tensor:
+        """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size.
+
+        Positions are scaled as for the superpixels of about 20 x 20 pixels that the network is trained with.
+        """
+        size = images.shape[2], images.shape[3]
+        grid = seed_grid(size, max(1, size[0] * size[1] // 400))
+        scores = _with_contours(self.network, self.inputs(images, grid))[1]
+        return super().contour_scores(images) if scores is None else scores
+
     def like(self, state: Mapping[str, Tensor]) -> Self:
         """Return the method with contours if the state dict has them."""
         last = state.get("output_conv.0.weight")

@@ -1,0 +1,57 @@
+"""Where soft contours come from: the boundaries of a method's superpixels, or a network that has learned contours."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from spx_cli.methods.base import Method, check_image
+from spx_cli.regions.maps import boundaries
+from spx_cli.types import Contours, Image
+
+if TYPE_CHECKING:
+    from spx_cli.methods._torch import TorchMethod
+
+# Gaur and Manjunath (TIP 2020) average the superpixels of 13 sizes; where between 50 and 700 they do not say.
+COUNTS = tuple(round(50 + i * 650 / 12) for i in range(13))
+# A line lies a pixel to one side at one count and to the other at the next: blurred by so many pixels they have one
+# crest. Less leaves plateaus that cannot be thinned well, more joins lines side by side.
+BLUR = 0.7
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """In which share of a method's label maps, one for each count, a pixel lies on a boundary, a little blurred.
+
+    Counts above the number of pixels are passed over.
+    """
+
+    method: Method
+    counts: tuple[int, ...] = COUNTS
+
+    def contours(self, image: Image) -> Contours:
+        """Return the contours of an image, float32 (H, W)."""
+        check_image(image)
+        counts = [count for count in self.counts if count <= image.shape[0] * image.shape[1]]
+        total = np.zeros(image.shape[:2], np.float32)
+        for labels in self.method.segment_counts(image, counts):
+            total += boundaries(labels)
+        blurred: Contours = gaussian_filter(total / np.float32(max(len(counts), 1)), BLUR, mode="nearest")
+        return np.minimum(blurred, np.float32(1))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The contours that a network sees, mean over `scales` of the image, and over its mirror image if `mirrored`."""
+
+    method: "TorchMethod"
+    scales: tuple[float, ...] = (1.0,)
+    mirrored: bool = False
+
+    def contours(self, image: Image) -> Contours:
+        """Return the contours of an image, float32 (H, W)."""
+        return self.method.contour_map(image, scales=self.scales, mirrored=self.mirrored)
+
+
+Source = Averaged | Learned
