@@ -153,7 +153,7 @@ def test_outputs_inside_the_input_tree_are_no_inputs(photos):
         (["photos"], "out", {"format": "tif"}, UnknownName, "did you mean 'tiff'"),
         (["photos"], "out", {"overlay": "means"}, UnknownName, "did you mean 'mean'"),
         (["photos"], "out", {"overlay": "mean", "color": "blu-ish"}, ParameterError, "blu-ish"),
-        (["photos"], "out", {"n_segments": 0}, ParameterError, "at least 1"),
+        (["photos"], "out", {"n_segments": 0}, ParameterError, ">= 1"),
         (["photos"], "out", {"value_range": (1.0, 0.0)}, ParameterError, "black below white"),
         ([], "out", {}, NothingToDo, "no inputs"),
         (["photos/*.bmp"], "out", {}, NothingToDo, "photos/*.bmp"),

@@ -1,5 +1,6 @@
 """The README names everything that the tables hold, and what it shows runs."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import typer.main
 
+import spx_cli
 from spx_cli.cli import app
 from spx_cli.cli import run as spx
 from spx_cli.datasets import DATASETS
@@ -69,6 +71,18 @@ def test_the_python_of_the_readme_runs(monkeypatch, tmp_path):
     names: dict = {}
     exec(compile(block, "README.md", "exec"), names)
     assert names["labels"].max() + 1 == 400
+
+
+def test_the_readme_uses_public_names_only():
+    used = {"spx_cli"}
+    for language, text in BLOCKS:
+        for node in ast.walk(ast.parse(text)) if language == "python" else ():
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("spx_cli"):
+                used |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "spx":
+                used.add(f"spx_cli.{node.attr}")
+    assert "spx_cli.train" in used
+    assert used <= {"spx_cli", *(f"spx_cli.{name}" for name in spx_cli.__all__)}
 
 
 def test_the_toy_method_of_the_readme_works():

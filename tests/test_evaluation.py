@@ -13,11 +13,14 @@ from PIL import Image
 from spx_cli import api, metrics
 from spx_cli.datasets import Entry, open_dataset
 from spx_cli.errors import DataError, FormatError, OutputError, ParameterError, UnknownName, WeightsError
+from spx_cli.evaluation import scoring
+from spx_cli.evaluation.document import Document, Failure
 from spx_cli.evaluation.gates import Conditions
 from spx_cli.evaluation.ledger import Ledger
-from spx_cli.evaluation.scoring import Document, Failure, Scoring, evaluate, open_data
+from spx_cli.evaluation.scoring import Scoring, open_data
 from spx_cli.evaluation.sources import LabelFolder, make_sources
 from spx_cli.io import write_labels
+from spx_cli.options import EvaluateOptions
 from standin import StandIn
 
 SIZE = (24, 32)
@@ -62,6 +65,10 @@ def maps(tmp_path, data):
         for name in "abcd":
             write_labels(tmp_path / f"tool/{count}/{name}.png", labels)
     return LabelFolder(tmp_path / "tool")
+
+
+def evaluate(dataset, sources, *, progress=lambda done, total: None, **options):
+    return scoring.evaluate(dataset, sources, EvaluateOptions(**options), progress=progress)
 
 
 BANDS = make_sources([StandIn()], [3, 8])
@@ -247,11 +254,8 @@ class Stop(Exception):
 
 
 def interrupted(after):
-    done = []
-
-    def progress():
-        done.append(1)
-        if len(done) == after:
+    def progress(done, total):
+        if done == after:
             raise Stop
 
     return progress
@@ -275,9 +279,9 @@ def test_an_interrupted_run_goes_on(data, tmp_path, scored):
     straight = evaluate(data, BANDS)
     keep = tmp_path / "rows.jsonl"
     with pytest.raises(Stop):
-        evaluate(data, BANDS, keep=keep, progress=interrupted(2))
+        evaluate(data, BANDS, rows=keep, progress=interrupted(2))
     scored.clear()
-    resumed = evaluate(data, BANDS, keep=keep, resume=True)
+    resumed = evaluate(data, BANDS, rows=keep, resume=True)
     assert scored == ["c", "d"]
     assert list(resumed.rows()) == list(straight.rows())
     assert resumed.summary == straight.summary
@@ -285,12 +289,12 @@ def test_an_interrupted_run_goes_on(data, tmp_path, scored):
 
 def test_a_torn_line_is_scored_again(data, tmp_path, scored):
     keep = tmp_path / "rows.jsonl"
-    straight = evaluate(data, BANDS, keep=keep)
+    straight = evaluate(data, BANDS, rows=keep)
     whole = keep.read_bytes()
     for cut in (1, 40, len(whole.splitlines(keepends=True)[-1]) + 10):
         keep.write_bytes(whole[:-cut])
         scored.clear()
-        resumed = evaluate(data, BANDS, keep=keep, resume=True)
+        resumed = evaluate(data, BANDS, rows=keep, resume=True)
         assert scored == (["d"] if cut <= 40 else ["c", "d"])
         assert list(resumed.rows()) == list(straight.rows())
         assert keep.read_bytes() == whole
@@ -298,11 +302,11 @@ def test_a_torn_line_is_scored_again(data, tmp_path, scored):
 
 def test_a_changed_file_is_scored_again(data, maps, tmp_path, scored):
     keep = tmp_path / "rows.jsonl"
-    evaluate(data, [maps], keep=keep)
+    evaluate(data, [maps], rows=keep)
     write_labels(tmp_path / "tool/4/b.png", grid(3, 1))
     os.utime(tmp_path / "tool/4/c.png")
     scored.clear()
-    document = evaluate(data, [maps], keep=keep, resume=True)
+    document = evaluate(data, [maps], rows=keep, resume=True)
     assert scored == ["b"]
     assert {row["k"] for row in document.rows() if row["image"] == "b" and row["k_requested"] == 4} == {3}
     assert list(document.rows()) == list(evaluate(data, [maps]).rows())
@@ -310,33 +314,33 @@ def test_a_changed_file_is_scored_again(data, maps, tmp_path, scored):
 
 def test_without_resume_a_run_begins_anew(data, tmp_path, scored):
     keep = tmp_path / "rows.jsonl"
-    evaluate(data, BANDS, keep=keep)
+    evaluate(data, BANDS, rows=keep)
     scored.clear()
-    evaluate(data, BANDS, keep=keep)
+    evaluate(data, BANDS, rows=keep)
     assert len(scored) == 4
 
 
 def test_other_settings_cannot_go_on(data, tmp_path):
     keep = tmp_path / "rows.jsonl"
-    evaluate(data, BANDS, keep=keep, metrics=["asa"])
+    evaluate(data, BANDS, rows=keep, metrics=["asa"])
     with pytest.raises(ParameterError, match=r"rows\.jsonl was made with metrics \['asa'\], not \['br'\]"):
-        evaluate(data, BANDS, keep=keep, metrics=["br"], resume=True)
+        evaluate(data, BANDS, rows=keep, metrics=["br"], resume=True)
     with pytest.raises(ParameterError, match="was made with counts"):
-        evaluate(data, make_sources([StandIn()], [3]), keep=keep, metrics=["asa"], resume=True)
+        evaluate(data, make_sources([StandIn()], [3]), rows=keep, metrics=["asa"], resume=True)
 
 
 @pytest.mark.parametrize("content", ["no results\n", "[1]\n"])
 def test_a_file_of_something_else_is_refused(data, tmp_path, content):
     (tmp_path / "rows.jsonl").write_text(content)
     with pytest.raises(FormatError, match=r"rows\.jsonl is no file of results"):
-        evaluate(data, BANDS, keep=tmp_path / "rows.jsonl", resume=True)
+        evaluate(data, BANDS, rows=tmp_path / "rows.jsonl", resume=True)
     assert (tmp_path / "rows.jsonl").read_text() == content
 
 
 def test_results_that_cannot_be_kept_are_an_error(data, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot keep results in"):
-        evaluate(data, BANDS, keep=tmp_path / "file/rows.jsonl")
+        evaluate(data, BANDS, rows=tmp_path / "file/rows.jsonl")
 
 
 @settings(max_examples=25, deadline=None)
@@ -656,3 +660,14 @@ def test_api(data, tmp_path, maps):
     result = api.evaluate(data.root, [StandIn()], [3, 8], labels=[tmp_path / "tool"], at=[5], jobs=1)
     assert {row["method"] for row in result.summary} == {"standin", "tool"}
     assert len(result.at) == 2
+
+
+def test_api_takes_every_option_of_the_command(data):
+    options = EvaluateOptions(native_count=True, metrics=["asa"], limit=2)
+    told = []
+    result = api.evaluate(data.root, "fh", 20, options, limit=1, progress=lambda *numbers: told.append(numbers))
+    assert (result.pairs, result.metrics, told) == (1, ("asa",), [(0, 1), (1, 1)])
+    assert "native count" in result.header["methods"]["fh"]
+    assert result.summary[0]["k"] != 20
+    with pytest.raises(UnknownName, match="did you mean 'annotations'"):
+        api.evaluate(data.root, "slic", 3, annotation="best")

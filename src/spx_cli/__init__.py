@@ -9,18 +9,40 @@ if TYPE_CHECKING:
     from spx_cli.api import create as create
     from spx_cli.api import evaluate as evaluate
     from spx_cli.api import segment as segment
+    from spx_cli.batch.engine import segment_files as segment_files
+    from spx_cli.color import rgb_to_lab as rgb_to_lab
     from spx_cli.io import read_image as read_image
     from spx_cli.io import read_labels as read_labels
     from spx_cli.io import write_labels as write_labels
+    from spx_cli.methods.base import Method as Method
+    from spx_cli.options import EvaluateOptions as EvaluateOptions
+    from spx_cli.options import SegmentOptions as SegmentOptions
+    from spx_cli.params import param as param
     from spx_cli.regions.overlays import render as render
+    from spx_cli.training.loop import train as train
+    from spx_cli.training.samples import open_samples as open_samples
+    from spx_cli.types import Assignment as Assignment
+    from spx_cli.types import Image as Image
+    from spx_cli.types import Labels as Labels
 
 _EXPORTS = {
+    "Assignment": "spx_cli.types",
+    "EvaluateOptions": "spx_cli.options",
+    "Image": "spx_cli.types",
+    "Labels": "spx_cli.types",
+    "Method": "spx_cli.methods.base",
+    "SegmentOptions": "spx_cli.options",
     "create": "spx_cli.api",
     "evaluate": "spx_cli.api",
+    "open_samples": "spx_cli.training.samples",
+    "param": "spx_cli.params",
     "read_image": "spx_cli.io",
     "read_labels": "spx_cli.io",
     "render": "spx_cli.regions.overlays",
+    "rgb_to_lab": "spx_cli.color",
     "segment": "spx_cli.api",
+    "segment_files": "spx_cli.batch.engine",
+    "train": "spx_cli.training.loop",
     "write_labels": "spx_cli.io",
 }
 

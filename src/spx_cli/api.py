@@ -1,15 +1,17 @@
 """The Python API: what `import spx_cli` offers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spx_cli.methods import create
 from spx_cli.methods.base import Method
+from spx_cli.options import EvaluateOptions
+from spx_cli.params import change
 from spx_cli.types import Image, Labels
 
 if TYPE_CHECKING:
-    from spx_cli.evaluation.scoring import Document
+    from spx_cli.evaluation.document import Document
 
 __all__ = ["create", "evaluate", "segment"]
 
@@ -48,43 +50,29 @@ def evaluate(
     data: str | Path,
     methods: str | Method | Sequence[str | Method] = (),
     n_segments: int | Sequence[int] = 200,
+    options: EvaluateOptions | None = None,
     *,
-    layout: str = "folder",
-    split: str | None = None,
     labels: Sequence[str | Path] = (),
-    protocol: str = "stutz",
-    metrics: Sequence[str] | None = None,
-    annotations: str | None = None,
-    ignore_label: int | str | None = "dataset",
-    tolerance: int | None = None,
-    at: Sequence[float] = (),
-    limit: int | None = None,
-    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    **changes: Any,
 ) -> "Document":
     """Return the scores of methods, or of label maps made by any tool, on a data set: its `summary` and `rows()`.
 
-    data, layout, split : a folder, how it is laid out (a name from `datasets.DATASETS`), and which part of it; None is
-        the part that the field reports on, "all" everything.
+    data : a folder.
     methods, n_segments : one or several of each; every method runs at every count.
+    options, changes : how to read the folder and how to score; the fields of EvaluateOptions, also by keyword.
     labels : folders of label maps named as the images; the folder's name stands for the method.
+    progress : called with the number of images done and that of all.
 
-    The other settings are those of `scoring.evaluate`. Raises DataError for a folder that is not laid out so,
-    ParameterError for settings that make no sense. Images that cannot be scored are in the result's `failures`.
+    Raises DataError for a folder that is not laid out so, ParameterError for options that make no sense. Images that
+    cannot be scored are in the result's `failures`.
     """
     from spx_cli.evaluation import scoring
     from spx_cli.evaluation.sources import make_sources
 
-    chosen = [methods] if isinstance(methods, str | Method) else methods
+    chosen = change(options or EvaluateOptions(), "evaluate", changes)
+    given = [methods] if isinstance(methods, str | Method) else methods
     counts = [n_segments] if isinstance(n_segments, int) else n_segments
-    return scoring.evaluate(
-        scoring.open_data(layout, data, split),
-        make_sources(chosen, counts, labels),
-        protocol=protocol,
-        metrics=metrics,
-        annotations=annotations,
-        ignore_label=ignore_label,
-        tolerance=tolerance,
-        at=at,
-        limit=limit,
-        jobs=jobs,
-    )
+    sources = make_sources(given, counts, labels, native_count=chosen.native_count)
+    data_set = scoring.open_data(chosen.layout, data, chosen.split)
+    return scoring.evaluate(data_set, sources, chosen, progress=progress or (lambda done, total: None))

@@ -1,13 +1,16 @@
 """Parameters declared once, as dataclass fields: type, default, bounds, unit and help.
 
 The same declaration checks keyword arguments in Python, reads `-p name=value` and `--set name=value` from the command
-line, and fills `spx methods show`.
+line, and fills `spx methods show`. With `option` a field is an option of a command as well.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from spx_cli.errors import ParameterError
 from spx_cli.registry import unknown
@@ -25,7 +28,28 @@ def param(
     choices: Sequence[str] = (),
 ) -> Any:
     """Return a dataclass field with its help text (which names the unit) and its bounds."""
-    return dataclasses.field(default=default, metadata={"help": help, "ge": ge, "gt": gt, "le": le, "choices": choices})
+    return _field(default, help=help, ge=ge, gt=gt, le=le, choices=choices)
+
+
+def option(
+    default: Any,
+    help: str,
+    *flags: str,
+    metavar: str = "",
+    ge: float | None = None,
+    read: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Return a `param` that is also an option of a command: `spx_cli.cli._options.taking` spells it there.
+
+    flags : "-k", "--segments" ...; none for what Python alone can say.
+    read : makes the field's value of the text, or of the list of texts where the field is a tuple.
+    """
+    limits = {"ge": ge, "gt": None, "le": None, "choices": ()}
+    return _field(default, help=help, **limits, flags=flags, metavar=metavar, read=read)
+
+
+def _field(default: Any, **metadata: Any) -> Any:
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
@@ -49,28 +73,72 @@ def create(cls: type[T], owner: str, values: dict[str, Any]) -> T:
     return cls(**values)
 
 
+def change(instance: T, owner: str, values: dict[str, Any]) -> T:
+    """Return a copy of a dataclass instance with other values; an unknown name is an UnknownName, as in `create`."""
+    return create(type(instance), owner, {name: getattr(instance, name) for name in fields(type(instance))} | values)
+
+
 def check(instance: Any) -> None:
     """Raise ParameterError unless every parameter of a dataclass instance has its type and keeps its bounds.
 
-    An int is accepted, and stored, as a float where a float is declared.
+    What is as good as the declared type is stored as that type: NumPy's numbers, an int for a float, a list for a
+    tuple, text for a path.
     """
     hints = get_type_hints(type(instance))
     for name, field in fields(type(instance)).items():
-        value, kind = getattr(instance, name), hints[name]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(instance, name, value := float(value))
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ParameterError(f"{name} must be {kind.__name__}, not {value!r}")
-        if kind is float and not math.isfinite(value):
+        given, kind = getattr(instance, name), hints[name]
+        try:
+            value = _fit(given, kind)
+        except TypeError:
+            raise ParameterError(f"{name} must be {_called(kind)}, not {given!r}") from None
+        if type(value) is not type(given):
+            object.__setattr__(instance, name, value)
+        if isinstance(value, float) and not math.isfinite(value):
             raise ParameterError(f"{name} must be finite, not {value}")
         rule = field.metadata
-        if (
+        if value is not None and (
             (rule["ge"] is not None and value < rule["ge"])
             or (rule["gt"] is not None and value <= rule["gt"])
             or (rule["le"] is not None and value > rule["le"])
             or (rule["choices"] and value not in rule["choices"])
         ):
             raise ParameterError(f"{name} must be {bounds(field)}, not {value!r}")
+
+
+def _fit(value: Any, kind: Any) -> Any:
+    """Return a value as the type declared for it; TypeError where it is none."""
+    parts = get_args(kind)
+    if get_origin(kind) is UnionType:
+        for part in parts:
+            try:
+                return _fit(value, part)
+            except TypeError:
+                continue
+        raise TypeError
+    if get_origin(kind) is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise TypeError
+        each = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+        if len(each) != len(value):
+            raise TypeError
+        return tuple(map(_fit, value, each))
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(value, bool) and kind is not bool:
+        raise TypeError
+    if kind is int and isinstance(value, Integral):
+        return int(value)
+    if kind is float and isinstance(value, Real):
+        return float(value)
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _called(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("pathlib.", "")
 
 
 def parse(cls: type, owner: str, assignments: Iterable[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from spx_cli.batch.inputs import STDIN, Input, absolute, collect
 from spx_cli.batch.manifest import Manifest
 from spx_cli.errors import NothingToDo, ParameterError
 from spx_cli.io import FORMATS, IMAGE_SUFFIXES
+from spx_cli.options import SegmentOptions
 from spx_cli.registry import unknown
 
 
@@ -40,18 +41,17 @@ class Plan(NamedTuple):
     is_tree: bool
 
 
-def plan(
-    sources: Sequence[str], out: str | Path | None, *, format: str | None, overlay: bool, overwrite: bool, resume: bool
-) -> Plan:
+def plan(sources: Sequence[str], out: str | Path | None, options: SegmentOptions) -> Plan:
     """Return what is to be done; no file is written.
 
     out : for one image a file, or nothing, which means STEM.labels.png in the current folder; else the folder in which
         the tree of the inputs is mirrored, as STEM.png. Overlays lie beside, as STEM.overlay.png.
-    format : a name from FORMATS; by default what the suffix of `out` says, else png.
+    options.format : a name from FORMATS; by default what the suffix of `out` says, else png.
 
     Raises NothingToDo without a single image, and ParameterError where two images would write one path, where an
-    output is one of the inputs, or where an output exists and neither `overwrite` nor `resume` allows it.
+    output is one of the inputs, or where an output exists and neither option `overwrite` nor `resume` allows it.
     """
+    format = options.format
     if format is not None and format not in FORMATS:
         raise unknown("format", format, FORMATS)
     if not sources:
@@ -74,10 +74,10 @@ def plan(
         format = format or "png"
         folder, tail = Path(out or "."), ("" if out else ".labels") + FORMATS[format].suffixes[0]
         names = [f"{item.relative.with_suffix('')}{tail}" for item in inputs]
-    tasks = [_task(item, folder / name, overlay) for item, name in zip(inputs, names, strict=True)]
+    tasks = [_task(item, folder / name, options.overlay is not None) for item, name in zip(inputs, names, strict=True)]
     _check_distinct(tasks)
-    if not overwrite:
-        _check_free(tasks, Manifest(folder) if resume else None)
+    if not options.overwrite:
+        _check_free(tasks, Manifest(folder) if options.resume else None)
     return Plan(tasks, barren, folder, format, file is None and out is not None)
 
 

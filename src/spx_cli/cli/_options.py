@@ -1,10 +1,17 @@
-"""Options that several commands share, declared once: `def command(inputs: Inputs, out: Out = None, ...)`."""
+"""Options that several commands share, declared once: `def command(inputs: Inputs, out: Out = None, ...)`.
 
-from typing import TYPE_CHECKING, Annotated, Any
+What a long piece of work takes as one options object is declared there; `taking` spells its fields as options.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from spx_cli.errors import DeviceError, ParameterError
+from spx_cli.params import fields
 
 if TYPE_CHECKING:
     from spx_cli.methods.base import Method
@@ -47,7 +54,6 @@ Null = Annotated[bool, typer.Option("-0", "--null", help="Names in --from-file e
 MethodName = Annotated[
     str, typer.Option("-m", "--method", metavar="NAME", help="See 'spx methods list'.", autocompletion=complete_method)
 ]
-Segments = Annotated[int, typer.Option("-k", "--segments", min=1, metavar="K", help="Number of superpixels.")]
 Params = Annotated[
     list[str] | None,
     typer.Option(
@@ -62,27 +68,64 @@ Device = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="For methods that are random.")]
 Weights = Annotated[str | None, typer.Option("--weights", metavar="PATH", help="Trained weights, for learned methods.")]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Worker processes; 0: one for each core.")]
-MaxPixels = Annotated[
-    int | None, typer.Option("--max-pixels", min=1, help="Refuse larger images. [default: 178 million]")
-]
-Range = Annotated[
-    tuple[float, float] | None,
-    typer.Option("--range", metavar="LOW HIGH", help="Values that become black and white, for images of floats."),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object for each result.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary; errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
-Overlay = Annotated[
-    str | None,
-    typer.Option(
-        "--overlay",
-        metavar="MODE",
-        help="Also write a picture: boundaries, mean, random or side-by-side.",
-        autocompletion=complete_overlay,
-    ),
-]
+
+
 Color = Annotated[str | None, typer.Option("--color", metavar="COLOR", help="Of drawn boundaries: a name or #RRGGBB.")]
+
+COMPLETED = {"format": complete_format, "overlay": complete_overlay}
+
+
+def taking(cls: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what turns the parameter `options` of a command, an instance of `cls`, into an option for each field.
+
+    cls : a dataclass of `params.option` fields. An option that is not given leaves the field's default.
+    """
+    offered = {name: field for name, field in fields(cls).items() if field.metadata.get("flags")}
+    offered = {name: offered[name] for name in sorted(offered, key=lambda name: name not in cls.__annotations__)}
+
+    def expand(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def call(**given: Any) -> Any:
+            values = {name: given.pop(name) for name in offered}
+            said = {name: _said(offered[name], value) for name, value in values.items() if value not in (None, [])}
+            return command(options=cls(**said), **given)
+
+        parameters = []
+        for parameter in inspect.signature(command).parameters.values():
+            parameters += _spelled(cls, offered) if parameter.name == "options" else [parameter]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return call
+
+    return expand
+
+
+def _spelled(cls: type, offered: dict[str, Any]) -> list[inspect.Parameter]:
+    hints, parameters = get_type_hints(cls), []
+    for name, field in offered.items():
+        kind, default, how = hints[name], field.default, field.metadata
+        # What may be given again and again is a list to Typer, and a text where the field has its own way to read it.
+        many = [get_args(part)[0] for part in (kind, *get_args(kind)) if get_args(part)[1:] == (Ellipsis,)]
+        if many or how["read"]:
+            one: Any = str if how["read"] else many[0]
+            kind, default = (list[one] if many else one) | None, None
+        spelling = typer.Option(
+            *how["flags"],
+            help=how["help"],
+            metavar=how["metavar"] or None,
+            min=how["ge"],
+            autocompletion=COMPLETED.get(name),
+        )
+        kind = Annotated[kind, spelling]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+    return parameters
+
+
+def _said(field: Any, value: Any) -> Any:
+    return field.metadata["read"](value) if field.metadata["read"] else value
 
 
 def make_method(
@@ -100,7 +143,7 @@ def make_method(
     """
     from spx_cli.device import pick
     from spx_cli.methods import METHODS, create
-    from spx_cli.params import fields, parse
+    from spx_cli.params import parse
     from spx_cli.registry import lookup
 
     cls = lookup(METHODS, "method", name)

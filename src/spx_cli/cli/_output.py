@@ -40,10 +40,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
 
 @contextmanager
-def progress(total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Give a function to call after each of `total` units; a bar with rate and time left, on a terminal only."""
-    if quiet or total < 2 or not sys.stderr.isatty():
-        yield lambda: None
+def progress(unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Give a function to tell how many units of how many are done; on a terminal it moves a bar."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
@@ -55,8 +55,8 @@ def progress(total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable
 
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(unit, total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(unit, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > 1)
 
 
 class _ToStderr(logging.Handler):

@@ -1,7 +1,7 @@
 """spx eval: superpixels and a data set in, scores, reports and verdicts out."""
 
-import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +10,11 @@ from typer.core import TyperCommand
 
 from spx_cli.cli import _options
 from spx_cli.cli._output import complain, log_to_stderr, note, progress, table
+from spx_cli.errors import ParameterError
+from spx_cli.options import EvaluateOptions
 
 if TYPE_CHECKING:
     from spx_cli.evaluation.gates import Report
-    from spx_cli.evaluation.scoring import Scoring
 
 REPORT_OPTIONS = ("--json", "--csv", "--markdown", "--junit", "--html")
 STDOUT = "-"
@@ -39,11 +40,6 @@ def _report(name: str, what: str) -> Any:
 
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.", show_default=False)]
-Layout = Annotated[str, typer.Option("--layout", metavar="NAME", help="How it is laid out: folder, bsds500, voc, ...")]
-Split = Annotated[
-    str | None, typer.Option("--split", metavar="NAME", help="Part of the data set, or all. [default: the usual one]")
-]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Score the first N images only.")]
 MethodNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -62,18 +58,6 @@ LabelFolders = Annotated[
     list[Path] | None,
     typer.Option("--labels", metavar="DIR", help="Score the label maps in DIR, named as the images; repeatable."),
 ]
-NativeCount = Annotated[bool, typer.Option("--native-count", help="Keep the count that a method itself yields.")]
-ProtocolName = Annotated[str, typer.Option("--protocol", metavar="NAME", help="stutz, seal, lnsnet, sen or rim.")]
-MetricNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metric", metavar="NAME", help="asa, br, ue_np, ...; several with commas. [default: the protocol's]"
-    ),
-]
-Annotations = Annotated[
-    str | None,
-    typer.Option("--annotations", metavar="POLICY", help="each, mean, best or worst. [default: the protocol's]"),
-]
 Tolerance = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,14 +65,6 @@ Tolerance = Annotated[
         metavar="N|METRIC=VALUE",
         help="N: boundary tolerance in pixels. METRIC=VALUE: how much worse than --baseline may be; repeatable.",
     ),
-]
-IgnoreLabel = Annotated[
-    str | None,
-    typer.Option("--ignore-label", metavar="ID", help="True pixels that count nowhere, or none. [default: data set's]"),
-]
-At = Annotated[
-    list[float] | None,
-    typer.Option("--at", metavar="N", help="Also scores at N superpixels, interpolated over the achieved counts."),
 ]
 FailUnder = Annotated[
     list[str] | None, typer.Option("--fail-under", metavar="METRIC=VALUE", help="Exit with 1 if a mean is less.")
@@ -103,39 +79,25 @@ Baseline = Annotated[
 MaxFailures = Annotated[
     int, typer.Option("--max-failures", min=0, metavar="N", help="So many pairs may fail to be scored.")
 ]
-Rows = Annotated[
-    Path | None,
-    typer.Option("--rows", metavar="FILE", help="Keep results here as they come. [default: in the cache, till done]"),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")]
 
 
+@_options.taking(EvaluateOptions)
 def evaluate(
+    *,
     data: Data,
-    layout: Layout = "folder",
-    split: Split = None,
-    limit: Limit = None,
     method: MethodNames = None,
     segments: Counts = None,
     param: _options.Params = None,
+    device: _options.Device = None,
+    weights: _options.Weights = None,
+    seed: _options.Seed = None,
     labels: LabelFolders = None,
-    native_count: NativeCount = False,
-    protocol: ProtocolName = "stutz",
-    metric: MetricNames = None,
-    annotations: Annotations = None,
+    options: EvaluateOptions,
     tolerance: Tolerance = None,
-    ignore_label: IgnoreLabel = None,
-    at: At = None,
     fail_under: FailUnder = None,
     fail_over: FailOver = None,
     baseline: Baseline = None,
     max_failures: MaxFailures = 0,
-    jobs: _options.Jobs = 1,
-    device: _options.Device = None,
-    weights: _options.Weights = None,
-    seed: _options.Seed = None,
-    rows: Rows = None,
-    resume: Resume = False,
     as_json: Annotated[str, _report("--json", "Everything, as one document")] = "",
     as_csv: Annotated[str, _report("--csv", "A row for each image and annotation")] = "",
     as_markdown: Annotated[str, _report("--markdown", "Tables for a pull request")] = "",
@@ -145,11 +107,8 @@ def evaluate(
     verbose: _options.Verbose = False,
 ) -> None:
     """Score superpixels on a data set: by methods that segment on the fly, or label maps made by any tool."""
-    from spx_cli.errors import ParameterError
-    from spx_cli.evaluation import gates
-    from spx_cli.evaluation.scoring import Scoring, open_data
-    from spx_cli.evaluation.sources import make_sources
-    from spx_cli.pool import cores
+    from spx_cli import api
+    from spx_cli.evaluation.gates import Conditions
 
     log_to_stderr(verbose)
     outputs = {"json": as_json, "csv": as_csv, "markdown": as_markdown, "junit": as_junit, "html": as_html}
@@ -157,41 +116,18 @@ def evaluate(
     if list(outputs.values()).count(STDOUT) > 1:
         raise ParameterError("only one report fits on standard output; give the others a file")
     radius, slack = _tolerances(tolerance or [])
-    conditions = gates.Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
+    conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
+    options = replace(options, tolerance=radius, also=conditions.metrics, cached=True)
 
     names = method or ([] if labels else ["slic"])
     if param and len(names) != 1:
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
     methods = [_options.make_method(name, param, device=device, seed=seed, weights=weights) for name in names]
-    sources = make_sources(methods, segments or [200], labels or [], native_count=native_count)
-    dataset = open_data(layout, data, split)
-    scoring = Scoring.of(
-        dataset,
-        sources,
-        protocol=protocol,
-        metrics=[name for names in metric for name in names.split(",")] if metric else None,
-        also=conditions.metrics,
-        annotations=annotations,
-        ignore_label=_ignored(ignore_label),
-        tolerance=radius,
-    )
-    kept = rows or _cache_file(scoring)
-    with progress(len(dataset.entries[:limit]), "images", quiet=quiet) as advance:
-        try:
-            document = scoring.run(
-                at=at or (), limit=limit, jobs=jobs or cores(), keep=kept, resume=resume, progress=advance
-            )
-        except KeyboardInterrupt:
-            if kept:
-                note(f"results so far are kept in {kept}; the same command with --resume goes on")
-            raise
+    with progress("images", quiet=quiet) as tell:
+        document = api.evaluate(data, methods, segments or [200], options, labels=labels or [], progress=tell)
     report = conditions.judge(document, max_failures)
-    try:
-        for kind, file in outputs.items():
-            _deliver(kind, report, file)
-    finally:
-        if kept and rows is None:
-            kept.unlink(missing_ok=True)
+    for kind, file in outputs.items():
+        _deliver(kind, report, file)
     _tell(report, quiet=quiet, with_table=STDOUT not in outputs.values())
     if not report.passed:
         raise typer.Exit(1)
@@ -202,36 +138,12 @@ evaluate.parser = OptionalFiles  # type: ignore[attr-defined]
 
 def _tolerances(texts: list[str]) -> tuple[int | None, list[str]]:
     """Return the boundary tolerance in pixels among the values of --tolerance, and those about metrics."""
-    from spx_cli.errors import ParameterError
-
     radii = [text for text in texts if "=" not in text]
     if len(radii) > 1:
         raise ParameterError(f"one boundary tolerance, not {len(radii)}: {', '.join(radii)}")
     if radii and not (radii[0].isascii() and radii[0].isdigit()):
         raise ParameterError(f"--tolerance takes a whole number of pixels or METRIC=VALUE, not {radii[0]!r}")
     return int(radii[0]) if radii else None, [text for text in texts if "=" in text]
-
-
-def _ignored(text: str | None) -> int | str | None:
-    from spx_cli.errors import ParameterError
-
-    if text is None or text == "none":
-        return None if text else "dataset"
-    try:
-        return int(text)
-    except ValueError:
-        raise ParameterError(f"--ignore-label takes an id or none, not {text!r}") from None
-
-
-def _cache_file(scoring: "Scoring") -> Path | None:
-    """Return the file in the user's cache that keeps the results of this very command, None where there is no cache."""
-    try:
-        home = os.environ.get("SPX_HOME")
-        folder = (Path(home) if home else Path.home() / ".cache" / "spx") / "eval"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return None
-    return folder / f"{scoring.key()}.jsonl" if os.access(folder, os.W_OK) else None
 
 
 def _deliver(kind: str, report: "Report", file: str) -> None:

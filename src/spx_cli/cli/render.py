@@ -7,9 +7,12 @@ import typer
 
 from spx_cli.cli import _options
 from spx_cli.errors import ParameterError
+from spx_cli.options import ReadOptions
 
 
+@_options.taking(ReadOptions)
 def render(
+    *,
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label map, in any format of 'spx segment'.")],
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image that it belongs to.")],
     out: Annotated[
@@ -25,8 +28,7 @@ def render(
     ] = "boundaries",
     color: _options.Color = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
-    max_pixels: _options.MaxPixels = None,
-    value_range: _options.Range = None,
+    options: ReadOptions,
 ) -> None:
     """Draw a label map over its image, as 'spx segment --overlay' does, and print the path of the picture."""
     from spx_cli.io import MAX_PIXELS, read_image, read_labels, write_image
@@ -35,7 +37,7 @@ def render(
     file = out or Path(f"{image.stem}.overlay.png")
     if file.exists() and not overwrite:
         raise ParameterError(f"{file} exists; --overwrite replaces it")
-    pixels = read_image(image, max_pixels=max_pixels or MAX_PIXELS, value_range=value_range)
+    pixels = read_image(image, max_pixels=options.max_pixels or MAX_PIXELS, value_range=options.value_range)
     picture = draw(pixels, read_labels(labels, size=pixels.shape[:2]), mode, color=color)
     write_image(file, picture)
     print(file)

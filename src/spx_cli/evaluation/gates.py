@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spx_cli.errors import FormatError, NothingToDo, ParameterError
-from spx_cli.evaluation.scoring import SCHEMA, Document, Row
+from spx_cli.evaluation.document import SCHEMA, Document, Row
 from spx_cli.metrics import METRICS
 from spx_cli.registry import unknown
 

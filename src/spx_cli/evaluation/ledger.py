@@ -5,6 +5,7 @@ dropped when the file is opened again; a later record of the same image replaces
 """
 
 import json
+import os
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -12,8 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from spx_cli.errors import FormatError, OutputError, ParameterError
-
-Record = dict[str, Any]
 
 
 class Ledger:
@@ -48,9 +47,9 @@ class Ledger:
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
-    def __getitem__(self, name: str) -> Record:
+    def __getitem__(self, name: str) -> dict[str, Any]:
         self._file.seek(self._places[name])
-        record: Record = json.loads(self._file.readline())
+        record: dict[str, Any] = json.loads(self._file.readline())
         return record
 
     def __len__(self) -> int:
@@ -98,3 +97,14 @@ class Ledger:
                     f"{self.path} was made with {key} {found.get(key)!r}, not {wanted.get(key)!r}; "
                     "leave out --resume to begin anew"
                 )
+
+
+def cache_file(name: str) -> Path | None:
+    """Return where in the user's cache the ledger of this name lies, None where there is no cache to write to."""
+    try:
+        home = os.environ.get("SPX_HOME")
+        folder = (Path(home) if home else Path.home() / ".cache" / "spx") / "eval"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return folder / f"{name}.jsonl" if os.access(folder, os.W_OK) else None

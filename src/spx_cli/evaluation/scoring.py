@@ -5,6 +5,7 @@ Rows go to a `Ledger` as they come, so memory does not grow with the number of i
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,28 +17,21 @@ from spx_cli import metrics as measures
 from spx_cli._version import __version__
 from spx_cli.datasets import DATASETS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
-from spx_cli.evaluation.ledger import Ledger
+from spx_cli.evaluation.document import SCHEMA, Document, Failure, Row, at_count, summarise
+from spx_cli.evaluation.ledger import Ledger, cache_file
 from spx_cli.evaluation.sources import LabelFolder, Segmenter, Source, read_map
 from spx_cli.metrics import METRICS, Policy
-from spx_cli.pool import spread
+from spx_cli.options import EvaluateOptions
+from spx_cli.pool import cores, spread
 from spx_cli.registry import lookup, unknown
 from spx_cli.types import Labels
 
-SCHEMA = 1
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
 POLICIES: tuple[Policy, ...] = ("each", "mean", "best", "worst")
 # Reported unless metrics are named, beside those of the protocol: whether the maps are connected.
 ALWAYS = ("components",)
-
-Row = dict[str, Any]
-
-
-class Failure(NamedTuple):
-    """What could not be scored. `method` and `k_requested` are None where the image or its annotations are at fault."""
-
-    image: str
-    method: str | None
-    k_requested: int | None
-    error: str
 
 
 class Task(NamedTuple):
@@ -55,45 +49,6 @@ class Task(NamedTuple):
         except OSError:
             return ""
         return total.hexdigest()
-
-
-@dataclass
-class Document:
-    """The outcome of an evaluation. `rows()` reads them one by one; everything else is small.
-
-    header : schema, version, protocol, data and the other settings.
-    summary : for each method and count asked for, the mean of each metric over all rows (NaN where undefined).
-    at : for each method and count in `evaluate(at=...)`, the summary interpolated along the achieved counts.
-    pairs : the number of rows.
-    """
-
-    header: dict[str, Any]
-    summary: list[Row]
-    at: list[Row]
-    failures: list[Failure]
-    pairs: int
-    dataset: Dataset
-    sources: tuple[Source, ...]
-    records: Callable[[], Iterator[list[Row]]]
-
-    def rows(self) -> Iterator[Row]:
-        """Yield a row for each method, count, image and annotation, images in the order of the data set."""
-        for rows in self.records():
-            yield from rows
-
-    def label_map(self, image: str, method: str, count: int | None) -> tuple[Sample, Labels]:
-        """Return an image by its id and the label map that was scored, both read or made anew."""
-        entry = next(entry for entry in self.dataset.entries if entry.id == image)
-        source = next(source for source in self.sources if source.name == method)
-        sample = self.dataset.load(entry)
-        if isinstance(source, Segmenter) and count is not None:
-            return sample, source.label_map(sample.image, count)
-        return sample, read_map(entry, sample.image, source.files(entry, count))
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of the metrics in every row."""
-        return tuple(self.header["metrics"])
 
 
 def open_data(layout: str, root: str | Path, split: str | None = None) -> Dataset:
@@ -116,52 +71,43 @@ def open_data(layout: str, root: str | Path, split: str | None = None) -> Datase
 
 @dataclass(frozen=True)
 class Scoring:
-    """What to score, and how: all that decides on the numbers. `run` scores."""
+    """What to score, and how: all that decides on the numbers. `run` scores.
+
+    metrics, annotations, ignore_label : what the options ask for, the protocol or the data set where they do not say.
+    """
 
     dataset: Dataset
     sources: tuple[Source, ...]
-    protocol: str
+    options: EvaluateOptions
     metrics: tuple[str, ...]
     annotations: Policy
     ignore_label: int | None
-    tolerance: int | None
 
     @classmethod
-    def of(
-        cls,
-        dataset: Dataset,
-        sources: Sequence[Source],
-        *,
-        protocol: str = "stutz",
-        metrics: Sequence[str] | None = None,
-        also: Sequence[str] = (),
-        annotations: str | None = None,
-        ignore_label: int | str | None = "dataset",
-        tolerance: int | None = None,
-    ) -> "Scoring":
-        """Return the scoring of the sources' label maps on a data set; see `evaluate` for what the settings mean.
+    def of(cls, dataset: Dataset, sources: Sequence[Source], options: EvaluateOptions) -> "Scoring":
+        """Return the scoring of the sources' label maps on a data set.
 
-        also : metrics to report beside those.
+        Raises UnknownName or ParameterError for options that make no sense here.
         """
         if not sources:
             raise ParameterError("nothing to score: name a method or a folder of label maps")
         names = [source.name for source in sources]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ParameterError(f"{', '.join(sorted(repeated))} given twice; results are told apart by these names")
-        rule = measures.protocol(protocol)
+        rule = measures.protocol(options.protocol)
         policy = rule.annotations
-        if annotations is not None:
-            if annotations not in POLICIES:
-                raise unknown("annotation policy", annotations, POLICIES)
-            policy = next(known for known in POLICIES if known == annotations)
+        if options.annotations is not None:
+            if options.annotations not in POLICIES:
+                raise unknown("annotation policy", options.annotations, POLICIES)
+            policy = next(known for known in POLICIES if known == options.annotations)
+        ignored = options.ignore_label
         return cls(
             dataset=dataset,
             sources=tuple(sources),
-            protocol=rule.name,
-            metrics=_choose(metrics, also, rule.metrics, dataset),
+            options=options,
+            metrics=_choose(options.metrics, options.also, rule.metrics, dataset),
             annotations=policy,
-            ignore_label=dataset.ignore_label if isinstance(ignore_label, str) else ignore_label,
-            tolerance=tolerance,
+            ignore_label=dataset.ignore_label if isinstance(ignored, str) else ignored,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -170,13 +116,13 @@ class Scoring:
         return {
             "schema": SCHEMA,
             "spx": __version__,
-            "protocol": self.protocol,
+            "protocol": self.options.protocol,
             "data": {"set": type(data).__name__, "root": str(data.root), "split": data.split},
             "methods": {source.name: str(source) for source in self.sources},
             "metrics": list(self.metrics),
             "annotations": self.annotations,
             "ignore_label": self.ignore_label,
-            "tolerance": self.tolerance,
+            "tolerance": self.options.tolerance,
         }
 
     def key(self) -> str:
@@ -188,43 +134,50 @@ class Scoring:
         text = json.dumps([self.settings(), places, [source.counts for source in self.sources]])
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
-    def run(
-        self,
-        *,
-        at: Sequence[float] = (),
-        limit: int | None = None,
-        jobs: int = 1,
-        keep: Path | None = None,
-        resume: bool = False,
-        progress: Callable[[], None] = lambda: None,
-    ) -> Document:
+    def run(self, progress: Progress = lambda done, total: None) -> Document:
         """Return the scores; see `evaluate`."""
-        entries = self.dataset.entries[:limit]
+        options = self.options
+        entries = self.dataset.entries[: options.limit]
+        kept = options.rows or (cache_file(self.key()) if options.cached else None)
         settings = self.settings()
-        ledger = Ledger({**settings, "counts": {s.name: s.counts for s in self.sources}}, keep, resume=resume)
-        todo = []
-        for entry in entries:
-            if entry.id in ledger and ledger[entry.id]["digest"] == _task(entry, self.sources).digest() != "":
-                progress()
-            else:
-                todo.append(entry)
-        tasks = (_task(entry, self.sources) for entry in todo)
-        for task, record in self._results(tasks, min(jobs, len(todo))):
-            lost = Failure(task.entry.id, None, None, f"the worker that scored {task.entry.id} died: out of memory?")
-            ledger.add(task.entry.id, record or {"digest": "", "rows": [], "failures": [lost]})
-            progress()
+        counts = {source.name: source.counts for source in self.sources}
+        ledger = Ledger({**settings, "counts": counts}, kept, resume=options.resume)
+        try:
+            self._fill(ledger, entries, progress)
+        except KeyboardInterrupt:
+            if kept:
+                _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)
+            raise
+        if kept and not options.rows:
+            kept.unlink(missing_ok=True)  # the open ledger outlives its name
 
         def records() -> Iterator[list[Row]]:
             for entry in entries:
                 yield ledger[entry.id]["rows"]
 
-        failures = [Failure("", None, None, line) for line in self.dataset.unpaired if limit is None]
+        failures = [Failure("", None, None, line) for line in self.dataset.unpaired if options.limit is None]
         for entry in entries:
             failures += (Failure(*failure) for failure in ledger[entry.id]["failures"])
-        summary, pairs = _summarise(records(), self.sources, self.metrics)
-        interpolated = [_at(summary, source.name, count, failures) for source in self.sources for count in at]
+        summary, pairs = summarise(records(), self.sources, self.metrics)
+        interpolated = [
+            at_count(summary, source.name, count, failures) for source in self.sources for count in options.at
+        ]
         settings["data"]["images"] = len(entries)
         return Document(settings, summary, interpolated, failures, pairs, self.dataset, self.sources, records)
+
+    def _fill(self, ledger: Ledger, entries: Sequence[Entry], progress: Progress) -> None:
+        """Score what the ledger does not hold yet."""
+        todo = []
+        for entry in entries:
+            if entry.id not in ledger or not ledger[entry.id]["digest"] == _task(entry, self.sources).digest() != "":
+                todo.append(entry)
+        done = len(entries) - len(todo)
+        progress(done, len(entries))
+        tasks = (_task(entry, self.sources) for entry in todo)
+        for task, record in self._results(tasks, min(self.options.jobs or cores(), len(todo))):
+            lost = Failure(task.entry.id, None, None, f"the worker that scored {task.entry.id} died: out of memory?")
+            ledger.add(task.entry.id, record or {"digest": "", "rows": [], "failures": [lost]})
+            progress(done := done + 1, len(entries))
 
     def _results(self, tasks: Iterator[Task], jobs: int) -> Iterator[tuple[Task, dict[str, Any] | None]]:
         if jobs <= 1:
@@ -280,14 +233,15 @@ class Scoring:
         return read_map(entry, sample.image, files)
 
     def _scores(self, sample: Sample, labels: Labels, indices: Sequence[int]) -> list[dict[str, float]]:
+        options = self.options
         scores = measures.score(
             labels,
             [sample.truths[i] for i in indices],
             sample.image,
-            protocol=self.protocol,
+            protocol=options.protocol,
             metrics=["k", *self.metrics],
             ignore_label=self.ignore_label,
-            tolerance=self.tolerance,
+            tolerance=options.tolerance,
             flow=sample.flow,
             valid=sample.valid,
         )
@@ -297,45 +251,18 @@ class Scoring:
 def evaluate(
     dataset: Dataset,
     sources: Sequence[Source],
+    options: EvaluateOptions,
     *,
-    protocol: str = "stutz",
-    metrics: Sequence[str] | None = None,
-    annotations: str | None = None,
-    ignore_label: int | str | None = "dataset",
-    tolerance: int | None = None,
-    at: Sequence[float] = (),
-    limit: int | None = None,
-    jobs: int = 1,
-    keep: Path | None = None,
-    resume: bool = False,
-    progress: Callable[[], None] = lambda: None,
+    progress: Progress = lambda done, total: None,
 ) -> Document:
     """Return the scores of the sources' label maps on a data set.
 
-    metrics : names from METRICS; by default those of the protocol and the number of connected components.
-    annotations : each, mean, best or worst; by default the protocol's.
-    ignore_label : the id of true pixels that count nowhere; None for none, "dataset" for what the data set says.
-    tolerance : half side of the boundary window in pixels, instead of the protocol's.
-    at : counts at which to give scores interpolated along the achieved counts.
-    limit : score the first so many images only.
-    jobs : worker processes; 1 scores in this one.
-    keep, resume : a file that keeps the results as they come, and whether to go on from what it holds: images whose
-        files have not changed since are not scored again.
-    progress : called after each image.
+    progress : called with the number of images done and that of all, at the start and after each.
 
-    Raises UnknownName or ParameterError for settings that make no sense, before any image is read. What goes wrong
+    Raises UnknownName or ParameterError for options that make no sense, before any image is read. What goes wrong
     with single images is told in the document's `failures`.
     """
-    scoring = Scoring.of(
-        dataset,
-        sources,
-        protocol=protocol,
-        metrics=metrics,
-        annotations=annotations,
-        ignore_label=ignore_label,
-        tolerance=tolerance,
-    )
-    return scoring.run(at=at, limit=limit, jobs=jobs, keep=keep, resume=resume, progress=progress)
+    return Scoring.of(dataset, sources, options).run(progress)
 
 
 def _choose(
@@ -358,41 +285,3 @@ def _choose(
 def _task(entry: Entry, sources: Sequence[Source]) -> Task:
     maps = [(source.name, count, source.files(entry, count)) for source in sources for count in source.counts]
     return Task(entry, tuple(maps))
-
-
-def _summarise(
-    records: Iterator[list[Row]], sources: Sequence[Source], metrics: Sequence[str]
-) -> tuple[list[Row], int]:
-    """Return the means of each method and count, and the number of rows; undefined values (NaN) are left out."""
-    sums = {(s.name, count): dict.fromkeys(("k", *metrics), (0.0, 0)) for s in sources for count in s.counts}
-    pairs = 0
-    for rows in records:
-        pairs += len(rows)
-        for row in rows:
-            mine = sums[row["method"], row["k_requested"]]
-            for name, (total, number) in mine.items():
-                if not math.isnan(row[name]):
-                    mine[name] = (total + row[name], number + 1)
-    return [
-        {
-            "method": method,
-            "k_requested": count,
-            **{name: total / number if number else math.nan for name, (total, number) in means.items()},
-        }
-        for (method, count), means in sums.items()
-    ], pairs
-
-
-def _at(summary: Sequence[Row], method: str, count: float, failures: list[Failure]) -> Row:
-    """Return the scores of a method interpolated at `count`; NaN, and a failure, outside the achieved counts."""
-    mine = [
-        {name: v for name, v in row.items() if name not in ("method", "k_requested")}
-        for row in summary
-        if row["method"] == method
-    ]
-    try:
-        values = measures.at([row for row in mine if not math.isnan(row["k"])], count)
-    except ParameterError as error:
-        failures.append(Failure("", method, None, f"{method}: {error}"))
-        values = dict.fromkeys(mine[0], math.nan) | {"k": float(count)}
-    return {"method": method, **values}

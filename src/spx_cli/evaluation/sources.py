@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from spx_cli.datasets import Entry
@@ -12,7 +11,7 @@ from spx_cli.datasets.folder import LABELS_MARK, MAPS
 from spx_cli.errors import DataError, ParameterError
 from spx_cli.io import read_labels
 from spx_cli.methods import create
-from spx_cli.methods.base import Method
+from spx_cli.methods.base import Method, resident
 from spx_cli.types import Image, Labels
 
 
@@ -34,13 +33,7 @@ class Segmenter:
 
     def label_map(self, image: Image, count: int) -> Labels:
         """Return the map of an image; raises what the method raises."""
-        return _resident(self.method).segment(image, count, native_count=self.native_count)
-
-
-@cache
-def _resident(method: Method) -> Method:
-    """Return the first method equal to this one: each task brings a copy, and only one should load its network."""
-    return method
+        return resident(self.method).segment(image, count, native_count=self.native_count)
 
 
 class LabelFolder:

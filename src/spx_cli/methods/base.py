@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import ClassVar
 
@@ -72,6 +73,12 @@ class Method(ABC):
     ) -> list[Labels]:
         """Return the label map of each image; methods that gain from images of one size together override it."""
         return [self.segment(image, n_segments, native_count=native_count, raw=raw) for image in images]
+
+
+@lru_cache(maxsize=16)
+def resident(method: Method) -> Method:
+    """Return the first method equal to this one: each task brings a copy, and only one should load its network."""
+    return method
 
 
 def finished(assignment: Assignment, n_segments: int, native_count: bool, raw: bool) -> Labels:

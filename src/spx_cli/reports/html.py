@@ -16,8 +16,8 @@ from PIL import Image as Pillow
 
 from spx_cli.datasets import Sample
 from spx_cli.errors import SpxError
+from spx_cli.evaluation.document import Document, Row
 from spx_cli.evaluation.gates import Report
-from spx_cli.evaluation.scoring import Document, Row
 from spx_cli.metrics import METRICS
 from spx_cli.regions.maps import compact
 from spx_cli.regions.overlays import render

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from spx_cli.evaluation.document import Document, Row
 from spx_cli.evaluation.gates import Report
-from spx_cli.evaluation.scoring import Document, Row
 from spx_cli.metrics import METRICS
 
 HEAD = ("method", "k_requested", "k")

@@ -1,0 +1,124 @@
+"""What one may ask for in the long pieces of work: declared once, for Python, the command line and the work itself."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spx_cli import params
+from spx_cli.errors import ParameterError
+from spx_cli.params import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How images are read. Raises ParameterError for a value of the wrong type or out of bounds, as all options do."""
+
+    max_pixels: int | None = option(None, "Refuse larger images. [default: 178 million]", "--max-pixels", ge=1)
+    value_range: tuple[float, float] | None = option(
+        None, "Values that become black and white, for images of floats.", "--range", metavar="LOW HIGH"
+    )
+
+    def __post_init__(self) -> None:
+        params.check(self)
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ParameterError(f"value_range must be two numbers, black below white, not {self.value_range}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions(ReadOptions):
+    """How `segment_files` treats every file."""
+
+    n_segments: int = option(200, "Number of superpixels.", "-k", "--segments", metavar="K", ge=1)
+    native_count: bool = option(False, "Keep the count that the method itself yields.", "--native-count")
+    raw: bool = option(False, "Keep the method's own map: neither connected, counted nor renumbered.", "--raw")
+    format: str | None = option(
+        None,
+        "png, tiff, npy, npz, mat, csv, geojson or svg. [default: what OUT ends in, else png]",
+        "--format",
+        metavar="FORMAT",
+    )
+    overlay: str | None = option(
+        None, "Also write a picture: boundaries, mean, random or side-by-side.", "--overlay", metavar="MODE"
+    )
+    color: str | None = option(None, "Of drawn boundaries: a name or #RRGGBB.", "--color", metavar="COLOR")
+    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0)
+    batch_size: int | None = option(
+        None, "Images of one size that a network gets together. [default: 16 on CUDA, else 1]", "--batch-size", ge=1
+    )
+    overwrite: bool = option(
+        False, "Replace outputs that exist; without it they stop the run at its start.", "--overwrite"
+    )
+    resume: bool = option(
+        False, "Go on with an earlier run: pass over what it made of the same input in the same way.", "--resume"
+    )
+    max_failures: int | None = option(
+        None,
+        "Allow so many files to fail: up to there the exit code stays 0, beyond the run stops.",
+        "--max-failures",
+        ge=0,
+    )
+    dry_run: bool = option(False, "Say what would be done, and do nothing.", "--dry-run")
+
+
+def _names(texts: Iterable[str]) -> list[str]:
+    return [name for text in texts for name in text.split(",")]
+
+
+def _ignored(text: str) -> int | None:
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterError(f"--ignore-label takes an id or none, not {text!r}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """How `evaluate` reads a data set and scores label maps on it; each field says beside it what it is for.
+
+    ignore_label : an id, None for none, "dataset" for what the data set says.
+    metrics : names from METRICS; None stands for those of the protocol and the number of connected components.
+    rows, resume : results are kept as they come, and images whose files have not changed since are not scored again.
+    """
+
+    layout: str = option("folder", "How it is laid out: folder, bsds500, voc, ...", "--layout", metavar="NAME")
+    split: str | None = option(
+        None, "Part of the data set, or all. [default: the usual one]", "--split", metavar="NAME"
+    )
+    limit: int | None = option(None, "Score the first N images only.", "--limit", metavar="N", ge=1)
+    native_count: bool = option(False, "Keep the count that a method itself yields.", "--native-count")
+    protocol: str = option("stutz", "stutz, seal, lnsnet, sen or rim.", "--protocol", metavar="NAME")
+    metrics: tuple[str, ...] | None = option(
+        None,
+        "asa, br, ue_np, ...; several with commas. [default: the protocol's]",
+        "--metric",
+        metavar="NAME",
+        read=_names,
+    )
+    also: tuple[str, ...] = option((), "Metrics to report beside those.")
+    annotations: str | None = option(
+        None, "each, mean, best or worst. [default: the protocol's]", "--annotations", metavar="POLICY"
+    )
+    tolerance: int | None = option(None, "Boundary tolerance in pixels, instead of the protocol's.", ge=0)
+    ignore_label: int | str | None = option(
+        "dataset",
+        "True pixels that count nowhere, or none. [default: data set's]",
+        "--ignore-label",
+        metavar="ID",
+        read=_ignored,
+    )
+    at: tuple[float, ...] = option(
+        (), "Also scores at N superpixels, interpolated over the achieved counts.", "--at", metavar="N"
+    )
+    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0)
+    rows: Path | None = option(
+        None, "Keep results here as they come. [default: in the cache, till done]", "--rows", metavar="FILE"
+    )
+    resume: bool = option(False, "Go on where the same command was interrupted.", "--resume")
+    cached: bool = option(False, "Keep results in the user's cache until all is scored.")
+
+    def __post_init__(self) -> None:
+        params.check(self)
+        if isinstance(self.ignore_label, str) and self.ignore_label != "dataset":
+            raise ParameterError(f"ignore_label must be an id, None, or 'dataset', not {self.ignore_label!r}")
