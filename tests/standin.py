@@ -67,4 +67,4 @@ def leave_pid(folder: Path) -> None:
     Path(folder, str(os.getpid())).touch()
     import time
 
-    time.sleep(60)
+    time.sleep(600)

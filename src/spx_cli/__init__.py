@@ -1,11 +1,11 @@
 """spx: every important superpixel method, trained, scored and compared."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from spx_cli._version import __version__
 
+TYPE_CHECKING = False  # nothing is imported here before it is needed, not even the module typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from spx_cli.api import create as create
     from spx_cli.api import evaluate as evaluate
     from spx_cli.api import segment as segment
@@ -49,9 +49,11 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _EXPORTS:
         raise AttributeError(f"module 'spx_cli' has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(_EXPORTS[name]), name)
     globals()[name] = value
     return value

@@ -1,6 +1,37 @@
-"""python -m spx_cli."""
+"""The command line's entry, also as python -m spx_cli: ready for Ctrl-C before anything that takes time is imported."""
 
-from spx_cli.cli import main
+import os
+import sys
+
+TYPE_CHECKING = False  # the module typing takes time
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+
+def main() -> "NoReturn":
+    """Run spx on the arguments of this process and exit."""
+    try:
+        from signal import SIG_IGN, SIGINT, default_int_handler, getsignal, signal
+
+        # While there is nothing to clean up after, an interrupt ends the process here and now, whatever is imported.
+        wanted = getsignal(SIGINT) is default_int_handler  # it is not in the background of a script
+        if wanted:
+            signal(SIGINT, _leave)
+        from spx_cli.cli import run
+
+        if wanted:
+            signal(SIGINT, default_int_handler)
+        code = run(sys.argv[1:])
+        signal(SIGINT, SIG_IGN)  # all is done
+    except KeyboardInterrupt:
+        _leave()
+    sys.exit(code)
+
+
+def _leave(*_: "Any") -> "NoReturn":
+    os.write(2, b"spx: error: interrupted\n")
+    os._exit(130)
+
 
 if __name__ == "__main__":
     main()

@@ -6,12 +6,18 @@ The processes are those of any `concurrent.futures.Executor`: by default a local
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import wait as wait_for
-from typing import TypeVar
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spx_cli.errors import SpxError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,7 +40,9 @@ def spread(
     executor : where to run instead of in local processes. Workers that die there are the executor's business:
         BrokenExecutor passes through.
 
-    An exception of `function` passes through and ends the run.
+    An exception of `function` passes through and ends the run. However the run ends, the local processes end with it,
+    whatever they are at. Raises SpxError where they cannot start: each imports the script that asks for them, which
+    therefore must not ask again as it is imported.
     """
     items = iter(items)
     if executor is not None:
@@ -87,12 +95,86 @@ def _through(
     return lost
 
 
-def _local(jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare)
+@contextmanager
+def _local(jobs: int) -> Iterator[Executor]:
+    _check_script()
+    context = _Context()
+    started = context.Event()
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(started,))
+    try:
+        yield pool
+    except BaseException:
+        context.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if context.processes and not started.is_set():
+        raise SpxError(_UNGUARDED)
 
 
-def _prepare() -> None:
+_UNGUARDED = (
+    "worker processes cannot start. A script that asks for them must do so below "
+    '`if __name__ == "__main__":`, for each of them imports the script; with jobs=1 there are none'
+)
+
+
+def _check_script() -> None:
+    """Refuse where a worker could not import the script of this process, or is just importing it."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself finds out
+        os._exit(1)  # in silence: the parent says what is wrong
+    script = sys.modules["__main__"]
+    file = getattr(script, "__file__", None)
+    if file is not None and getattr(script, "__spec__", None) is None and not Path(file).exists():
+        raise SpxError(f"worker processes cannot start: each imports the script, which is in no file ({file})")
+
+
+class _Worker(SpawnProcess):
+    """A process that Ctrl-C does not reach, not even while it starts: it is its parent's to end."""
+
+    def start(self) -> None:
+        with _undisturbed():
+            super().start()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off Ctrl-C until all is done; processes begun meanwhile will never see it."""
+    pending: list[Any] = []
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda *caught: pending.append(caught))
+    # A handler is not inherited, a blocked signal is; but blocked here it would still interrupt another thread.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        yield
+    finally:
+        if blocked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if pending and callable(handler):
+            handler(*pending[0])
+
+
+class _Context(SpawnContext):
+    """Starts workers, and remembers them."""
+
+    def __init__(self) -> None:
+        self.processes: list[_Worker] = []
+
+    def Process(self, *args: Any, **options: Any) -> _Worker:  # type: ignore[override]
+        self.processes.append(_Worker(*args, **options))
+        return self.processes[-1]
+
+    def kill(self) -> None:
+        for process in self.processes:
+            if process.is_alive():
+                process.kill()
+
+
+def _prepare(started: Any) -> None:
     """Make this process a worker: one thread for kernels, deaf to Ctrl-C (its parent is not), gone with its parent."""
+    started.set()
     for library in ("NUMBA", "OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)

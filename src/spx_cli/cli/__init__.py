@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -67,6 +67,8 @@ def spx(
 
 def run(args: Sequence[str]) -> int:
     """Return the exit code of `spx ARGS`. Errors raised on purpose are one line on stderr; others pass through."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names are bytes; they leave as they came
     try:
         code = app(args=list(args) or ["--help"], prog_name="spx", standalone_mode=False)
         sys.stdout.flush()
@@ -85,13 +87,6 @@ def run(args: Sequence[str]) -> int:
     if code == _INTERRUPTED:  # which newer Typers return, where older ones raise Abort
         complain("interrupted")
     return code if isinstance(code, int) else 0
-
-
-def main() -> NoReturn:
-    """Run spx on the arguments of this process and exit."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names are bytes; they leave as they came
-    sys.exit(run(sys.argv[1:]))
 
 
 def _usage(error: Exception) -> str:
