@@ -28,10 +28,10 @@ class StandIn(Method):
     def assign(self, image, n_segments):
         raise NotImplementedError
 
-    def segment(self, image, n_segments=200, *, native_count=False, raw=False):
+    def segment(self, image, n_segments=200, *, native_count=False, raw=False, contours=None):
         return self.segment_batch([image], n_segments)[0]
 
-    def segment_batch(self, images: Sequence, n_segments=200, *, native_count=False, raw=False):
+    def segment_batch(self, images: Sequence, n_segments=200, *, native_count=False, raw=False, contours=None):
         self.groups.append([image.shape[:2] for image in images])
         if any((image[0, 0] == (255, 0, 0)).all() for image in images):
             raise RuntimeError("red makes me fail")

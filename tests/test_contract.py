@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spx_cli import params
+from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ImageError, ParameterError, UnknownName
 from spx_cli.methods import METHODS, create
-from spx_cli.methods.base import Method
+from spx_cli.methods.base import Method, finished
 from spx_cli.regions import maps
+from spx_cli.types import Assignment
 from strategies import images
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -75,6 +77,36 @@ def test_batch_equals_single_images(name):
     method = create(name)
     for together, image in zip(method.segment_batch(pictures, 10), pictures, strict=True):
         assert np.array_equal(together, method.segment(image, 10))
+
+
+@every_method
+def test_contours_from_outside_go_to_their_own_image(name):
+    rng = np.random.default_rng(4)
+    pictures = list(rng.integers(100, 104, (2, 24, 30, 3), dtype=np.uint8))
+    guides = np.zeros((2, 24, 30), np.float32)
+    guides[0, :, 9:11] = guides[1, 11:13] = 1
+    method = create(name)
+    for labels, image, guide in zip(method.segment_batch(pictures, 6, contours=guides), pictures, guides, strict=True):
+        maps.check(labels)
+        assert labels.max() == 5
+        assert np.array_equal(labels, method.segment(image, 6, contours=guide))
+
+
+def test_contours_from_outside_decide_where_regions_merge():
+    rng = np.random.default_rng(5)
+    even = rng.integers(100, 104, (24, 30, 3), dtype=np.uint8)
+    for cut in (10, 20):
+        guide = np.zeros((24, 30), np.float32)
+        guide[:, cut - 1 : cut + 1] = 1
+        columns = np.broadcast_to(np.arange(30) // 5, (24, 30))
+        found = finished(Assignment(columns, rgb_to_lab(even)), 2, False, False, guide)
+        assert np.array_equal(found, np.broadcast_to(np.arange(30) >= cut, (24, 30)))
+
+
+@pytest.mark.parametrize("contours", [np.zeros((8, 9)), np.full((8, 8), 1.5), np.full((8, 8), np.nan), -np.eye(8)])
+def test_contours_of_another_size_or_range_are_refused(contours):
+    with pytest.raises(ImageError, match="contours must be"):
+        create("slic").segment(np.zeros((8, 8, 3), np.uint8), 4, contours=contours)
 
 
 @every_method

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spx_cli.errors import LabelError
 from spx_cli.regions import maps
 from spx_cli.regions.finish import SMALL, finish, split, upstream_rule
 from spx_cli.types import Assignment
@@ -79,3 +81,21 @@ def test_position_keeps_long_regions_from_growing_together():
     even = np.zeros((4, 8, 1), np.float32)
     pairs = finish(Assignment(labels, even, 1.0), 4)
     assert np.array_equal(pairs[:2, :4], np.zeros((2, 4)))
+
+
+def test_tensors_are_finished_as_arrays_are():
+    rng = np.random.default_rng(1)
+    labels, features = rng.integers(0, 9, (20, 30)), rng.normal(size=(20, 30, 5)).astype(np.float32)
+    contours = rng.random((20, 30), np.float32)
+    arrays = Assignment(labels, features, 0.5, contours)
+    # as a network hands them over: channels first in memory, part of a graph
+    planes = torch.from_numpy(features).permute(2, 0, 1).contiguous().requires_grad_()
+    tensors = Assignment(torch.from_numpy(labels), planes.permute(1, 2, 0), 0.5, torch.from_numpy(contours))
+    assert np.array_equal(finish(arrays, 12), finish(tensors, 12))
+
+
+def test_pixels_outside_of_all_regions_are_refused():
+    labels = np.zeros((3, 4), np.int32)
+    labels[1, 1] = -1
+    with pytest.raises(LabelError, match="-1"):
+        finish(Assignment(labels, features_of(labels)), 2)

@@ -8,7 +8,7 @@ from spx_cli.methods import create
 from spx_cli.methods.base import Method
 from spx_cli.options import EvaluateOptions
 from spx_cli.params import change
-from spx_cli.types import Image, Labels
+from spx_cli.types import Contours, Image, Labels
 
 if TYPE_CHECKING:
     from spx_cli.evaluation.document import Document
@@ -23,6 +23,7 @@ def segment(
     *,
     native_count: bool = False,
     raw: bool = False,
+    contours: Contours | None = None,
     **params: Any,
 ) -> Labels:
     """Return a label map of exactly `n_segments` 4-connected regions; int32 (H, W), ids in raster order.
@@ -31,10 +32,13 @@ def segment(
     method : a name from `spx methods list`, or what `create` returned.
     native_count : keep the count that the method itself yields; the map is still clean and connected.
     raw : return the method's own map without the finishing stage.
+    contours : float32 (H, W), 0 to 1, how likely each pixel lies on the border of an object: regions merge rather where
+        it is low. In place of what the method itself may know of contours.
     params : the method's parameters, see `spx methods show NAME`.
 
     Raises ParameterError (a ValueError) for an unknown method or parameter, a value out of bounds, or a count that is
-    not between 1 and the number of pixels; ImageError for anything but a uint8 (H, W, 3) array.
+    not between 1 and the number of pixels; ImageError for anything but a uint8 (H, W, 3) array, and for contours of
+    another size or range.
 
     >>> import numpy as np
     >>> image = np.zeros((4, 8, 3), np.uint8)
@@ -43,7 +47,7 @@ def segment(
     array([0, 0, 0, 0, 1, 1, 1, 1], dtype=int32)
     """
     chosen = method if isinstance(method, Method) and not params else create(method, **params)
-    return chosen.segment(image, n_segments, native_count=native_count, raw=raw)
+    return chosen.segment(image, n_segments, native_count=native_count, raw=raw, contours=contours)
 
 
 def evaluate(

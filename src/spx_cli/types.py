@@ -5,6 +5,10 @@ Labels  int32 (H, W), ids 0..K-1 without gaps, numbered in raster order of their
         region, every pixel labelled. `maps.check` says whether a map keeps this contract.
 Contours  float32 (H, W), 0 to 1: how likely each pixel lies on the border of an object.
 
+-1      in every layer a pixel outside of all regions (masks, nodata: to come). No label map that leaves spx holds it
+        today; what reads, finishes or scores a label map refuses it. In an annotation it is what becomes of ids to
+        ignore, and counts nowhere.
+
 Between a method and the finishing stage a map may be anything (`Assignment`); what leaves `Method.segment` is Labels.
 Coordinates are (y, x), row first, everywhere; sizes are (height, width).
 """
@@ -22,6 +26,8 @@ Contours = NDArray[np.float32]
 
 class Assignment(NamedTuple):
     """What a method hands to the finishing stage.
+
+    Its arrays are NumPy's or PyTorch's, on any device; the finishing stage takes to the CPU what it needs there.
 
     labels : (H, W) integers of any kind: scattered, with gaps, 8-connected. Ids are not negative.
     features : (H, W, C) real numbers in any unit, the space in which the method compares pixels; regions are merged by

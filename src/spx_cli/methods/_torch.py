@@ -106,16 +106,26 @@ class TorchMethod(Method):
         return self.assign_batch([image], n_segments)[0]
 
     def segment_batch(
-        self, images: Sequence[Image], n_segments: int = 200, *, native_count: bool = False, raw: bool = False
+        self,
+        images: Sequence[Image],
+        n_segments: int = 200,
+        *,
+        native_count: bool = False,
+        raw: bool = False,
+        contours: Sequence[Contours] | None = None,
     ) -> list[Labels]:
         """Return the label map of each image; those of one size go through the network together."""
         if len({image.shape for image in images}) != 1:
-            return super().segment_batch(images, n_segments, native_count=native_count, raw=raw)
+            return super().segment_batch(images, n_segments, native_count=native_count, raw=raw, contours=contours)
         for image in images:
             check_image(image)
         check_count(n_segments, images[0])
-        asked = self._asked(images[0], n_segments, native_count or raw)
-        return [finished(one, n_segments, native_count, raw) for one in self.assign_batch(images, asked)]
+        assignments = self.assign_batch(images, self._asked(images[0], n_segments, native_count or raw))
+        guides = [None] * len(images) if contours is None else contours
+        return [
+            finished(assignment, n_segments, native_count, raw, guide)
+            for assignment, guide in zip(assignments, guides, strict=True)
+        ]
 
     def load(self) -> nn.Module:
         """Return the network with its weights, on the CPU, ready to be trained on or built into another."""

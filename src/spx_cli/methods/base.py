@@ -11,8 +11,8 @@ import numpy as np
 
 from spx_cli import params
 from spx_cli.errors import ImageError, ParameterError
-from spx_cli.regions.finish import finish
-from spx_cli.types import Assignment, Image, Labels
+from spx_cli.regions.finish import finish, on_host
+from spx_cli.types import Assignment, Contours, Image, Labels
 
 
 def check_image(image: Image) -> None:
@@ -31,6 +31,15 @@ def check_count(n_segments: int, image: Image) -> None:
         raise ParameterError(f"n_segments must be an integer, not {n_segments!r}")
     if not 1 <= n_segments <= pixels:
         raise ParameterError(f"n_segments must be between 1 and the number of pixels, {pixels}, not {n_segments}")
+
+
+def check_contours(contours: Contours, size: tuple[int, int]) -> None:
+    """Raise ImageError unless `contours` are numbers from 0 to 1, (H, W) = size."""
+    if tuple(contours.shape) != tuple(size):
+        raise ImageError(f"contours must be of the image's size {tuple(size)}, not {tuple(contours.shape)}")
+    low, high = float(contours.min()), float(contours.max())
+    if not 0 <= low <= high <= 1:
+        raise ImageError(f"contours must be numbers from 0 to 1, not {low:g} to {high:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +62,20 @@ class Method(ABC):
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return about n_segments labels for a valid image, and the features in which to finish them."""
 
-    def segment(self, image: Image, n_segments: int = 200, *, native_count: bool = False, raw: bool = False) -> Labels:
+    def segment(
+        self,
+        image: Image,
+        n_segments: int = 200,
+        *,
+        native_count: bool = False,
+        raw: bool = False,
+        contours: Contours | None = None,
+    ) -> Labels:
         """Return exactly n_segments 4-connected regions, int32 (H, W); see `spx_cli.segment`."""
         check_image(image)
         check_count(n_segments, image)
         assignment = self.assign(image, self._asked(image, n_segments, native_count or raw))
-        return finished(assignment, n_segments, native_count, raw)
+        return finished(assignment, n_segments, native_count, raw, contours)
 
     def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
         """Return a label map for each count; methods that can share work between counts override it."""
@@ -69,10 +86,20 @@ class Method(ABC):
         return int(n_segments) if native else min(ceil(self.surplus * n_segments), pixels)
 
     def segment_batch(
-        self, images: Sequence[Image], n_segments: int = 200, *, native_count: bool = False, raw: bool = False
+        self,
+        images: Sequence[Image],
+        n_segments: int = 200,
+        *,
+        native_count: bool = False,
+        raw: bool = False,
+        contours: Sequence[Contours] | None = None,
     ) -> list[Labels]:
         """Return the label map of each image; methods that gain from images of one size together override it."""
-        return [self.segment(image, n_segments, native_count=native_count, raw=raw) for image in images]
+        guides = [None] * len(images) if contours is None else contours
+        return [
+            self.segment(image, n_segments, native_count=native_count, raw=raw, contours=guide)
+            for image, guide in zip(images, guides, strict=True)
+        ]
 
 
 @lru_cache(maxsize=16)
@@ -81,8 +108,13 @@ def resident(method: Method) -> Method:
     return method
 
 
-def finished(assignment: Assignment, n_segments: int, native_count: bool, raw: bool) -> Labels:
-    """Return what leaves `Method.segment` for an assignment."""
+def finished(
+    assignment: Assignment, n_segments: int, native_count: bool, raw: bool, contours: Contours | None = None
+) -> Labels:
+    """Return what leaves `Method.segment` for an assignment; contours, if given, replace those of the method."""
+    if contours is not None:
+        check_contours(contours, assignment.labels.shape)
+        assignment = assignment._replace(contours=contours)
     if raw:
-        return assignment.labels.astype(np.int32, copy=False)
+        return np.asarray(on_host(assignment.labels), np.int32)
     return finish(assignment, int(n_segments), exact=not native_count)

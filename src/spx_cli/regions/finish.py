@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from spx_cli.errors import LabelError
 from spx_cli.regions.graph import absorb, merge, region_graph
 from spx_cli.regions.maps import components
 from spx_cli.regions.runs import find_runs, paint
@@ -33,7 +34,11 @@ def finish(assignment: Assignment, n_segments: int, *, exact: bool = True) -> La
     array([[0, 1, 2, 2],
            [0, 1, 2, 2]], dtype=int32)
     """
-    labels, features, position, contours = assignment
+    labels, features, position, contours = map(on_host, assignment)
+    if labels.min() < 0:
+        raise LabelError(
+            f"label {labels.min()}: below 0 is kept for pixels outside of every region, which do not exist yet"
+        )
     runs = find_runs(labels)
     count, into = runs.regions, np.arange(runs.regions, dtype=np.int32)
     if count > n_segments or not exact:
@@ -49,6 +54,11 @@ def finish(assignment: Assignment, n_segments: int, *, exact: bool = True) -> La
     if exact and count < n_segments:
         regions, _ = components(split(regions, count, n_segments))
     return regions
+
+
+def on_host(array: Any) -> Any:
+    """Return an array of PyTorch's as one of NumPy's, without a copy from the CPU; anything else as it is."""
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else array
 
 
 def split(labels: Labels, count: int, n_regions: int) -> Labels:
