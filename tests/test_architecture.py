@@ -29,7 +29,7 @@ LAYERS = (
 RANK = {part: rank for rank, line in enumerate(LAYERS) for part in line.split()}
 
 # Packages of siblings that do not know each other; what starts with an underscore, and these, they share.
-SHARED = {"methods": {"base"}, "datasets": {"base", "folder"}, "cli": set()}
+SHARED = {"methods": {"base"}, "datasets": {"base", "companions", "folder"}, "cli": set()}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

@@ -301,14 +301,25 @@ def test_failures_are_named_and_counted(spx, data, tmp_path):
 
 def test_many_failures_are_summed_up(spx, data, tmp_path):
     (tmp_path / "tool").mkdir()
-    np.save(tmp_path / "tool/x.npy", halves())
+    np.save(tmp_path / "tool/a.npy", halves())
     for i in range(25):
         add(tmp_path / "data", f"more{i}", halves(), i)
     code, out, err = spx("--data", "data", "--labels", "tool", "--json")
     assert code == 1
-    assert len(err.splitlines()) == 22
-    assert "and 8 more that could not be scored" in err
-    assert len(json.loads(out)["failures"]) == 28
+    assert len(err.splitlines()) == 21
+    assert "and 7 more that could not be scored" in err
+    assert len(json.loads(out)["failures"]) == 27
+
+
+def test_maps_of_other_images_are_named_at_once(spx, data, tmp_path):
+    (tmp_path / "tool").mkdir()
+    np.save(tmp_path / "tool/x.npy", halves())
+    code, out, err = spx("--data", "data", "--labels", "tool", "--json")
+    assert (code, out) == (1, "")
+    assert err == (
+        "spx: error: no label map in tool is named as an image of data: "
+        "no label map for a: it would be named a; there are tool/x.npy\n"
+    )
 
 
 def test_an_undefined_score_fails_the_run(spx, tmp_path):

@@ -474,3 +474,53 @@ def test_a_folder_map_with_float_ids_is_named(tmp_path):
     np.save(tmp_path / "labels/a.npy", halves() + 0.5)
     with pytest.raises((LabelError, FormatError), match=r"a\.npy"):
         open_dataset("folder", tmp_path)[0]
+
+
+def test_a_pair_that_is_not_clear_is_named_and_left_out(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png", "c.png"):
+        picture(tmp_path / f"images/{name}")
+    for name in ("a.png", "b.png", "c.png"):
+        ids(tmp_path / f"labels/{name}", halves())
+    np.save(tmp_path / "labels/b.npy", halves())
+    dataset = open_dataset("folder", tmp_path)
+    assert [entry.id for entry in dataset.entries] == ["c"]
+    assert len(dataset.unpaired) == 2
+    assert any("a.jpg and" in line and "are both called a" in line for line in dataset.unpaired)
+    assert any(line.endswith("labels/b.png: which is the map of b?") for line in dataset.unpaired)
+
+
+def test_a_series_of_images_is_no_series_of_annotations(tmp_path):
+    for name in ("run", "run-1", "run-2", "day/1"):
+        picture(tmp_path / f"images/{name}.png")
+    for name in ("run", "run-1", "run-3", "day/1", "day/2"):
+        ids(tmp_path / f"labels/{name}.png", halves())
+    picture(tmp_path / "images/day.png")
+    dataset = open_dataset("folder", tmp_path)
+    assert [(entry.id, len(entry.truths)) for entry in dataset.entries] == [("day/1", 1), ("run", 1), ("run-1", 1)]
+    for name in ("run-3.png: no image", "day/2.png: no image", "run-2.png: no annotation", "day.png: no annotation"):
+        assert any(name in line for line in dataset.unpaired), name
+
+
+def test_equal_names_in_two_splits_are_not_mixed_up(tmp_path):
+    for part in ("train", "val"):
+        picture(tmp_path / f"images/{part}/1.jpg")
+        write_mat(tmp_path / f"groundTruth/{part}/1.mat", halves(1, 2))
+    dataset = open_dataset("bsds500", tmp_path)
+    assert dataset.entries == ()
+    assert "images/val/1.jpg are both called 1" in dataset.unpaired[0]
+    assert len(open_dataset("bsds500", tmp_path, "train")) == 1
+
+
+def test_names_that_scripts_of_others_give(tmp_path):
+    for name in ("1_img.jpg", "2_img.png", "3.jpg", "alone_label.png"):
+        picture(tmp_path / name)
+    for name in ("1_label.png", "2_labels.png", "3_label.png"):
+        ids(tmp_path / name, halves(0, 5))
+    dataset = open_dataset("folder", tmp_path)
+    assert [entry.id for entry in dataset.entries] == ["1_img", "2_img", "3"]
+    assert dataset.unpaired == (f"{tmp_path}/alone_label.png: no annotation of that name",)
+    for name in ("images", "labels"):
+        (tmp_path / f"b/{name}").mkdir(parents=True)
+    (tmp_path / "1_img.jpg").rename(tmp_path / "b/images/1_img.jpg")
+    (tmp_path / "1_label.png").rename(tmp_path / "b/labels/1.png")
+    assert len(open_dataset("folder", tmp_path / "b")) == 1

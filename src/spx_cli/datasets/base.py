@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -121,33 +121,34 @@ class Dataset(ABC):
         for folder in ("", *self.nested):
             base = self.root / folder
             for layout in self.layouts:
-                images: dict[str, Path] = {}
+                images: dict[str, list[Path]] = {}
                 truths: dict[str, list[Path]] = {}
                 for word in words if "{split}" in layout.images[0] else [""]:
-                    for pattern in layout.images:
-                        images.update(matches(base, pattern.replace("{split}", word)))
-                    for pattern in layout.truths:
-                        for name, path in matches(base, pattern.replace("{split}", word)):
-                            truths.setdefault(name, []).append(path)
+                    for patterns, files in ((layout.images, images), (layout.truths, truths)):
+                        for pattern in patterns:
+                            for name, path in matches(base, pattern.replace("{split}", word)):
+                                files.setdefault(name, []).append(path)
                 if images and truths:
-                    return self.pair(images, {name: tuple(paths) for name, paths in truths.items()}, self.members(base))
+                    return self.pair(images, truths, self.members(base))
         choice = words[0] if len(words) == 1 else "{" + ",".join(words) + "}"
         looked = [p.replace("{split}", choice) for layout in self.layouts for p in (*layout.images, *layout.truths)]
         raise missing(self, looked)
 
     def pair(
-        self, images: Mapping[str, Path], truths: Mapping[str, tuple[Path, ...]], members: set[str] | None
+        self, images: Mapping[str, Sequence[Path]], truths: Mapping[str, Sequence[Path]], members: set[str] | None
     ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-        """Return the entries of ids that have both, and a line for each that lacks one."""
+        """Return the entries of ids that have both, and a line for each that lacks one or has two images."""
         wanted = set(images) | set(truths) if members is None else members
-        both = sorted(wanted & set(images) & set(truths))
+        twice = {i for i in wanted & set(images) if len(images[i]) > 1}
+        both = sorted((wanted & set(images) & set(truths)) - twice)
         unpaired = [f"{truths[i][0]}: no image of that name" for i in sorted((wanted & set(truths)) - set(images))]
         if not self.spare_images:
             unpaired += [
-                f"{images[i]}: no annotation of that name" for i in sorted((wanted & set(images)) - set(truths))
+                f"{images[i][0]}: no annotation of that name" for i in sorted((wanted & set(images)) - set(truths))
             ]
+        unpaired += [f"{images[i][0]} and {images[i][1]} are both called {i}; rename one" for i in sorted(twice)]
         unpaired += [f"{i}: listed in split {self.split}, no such file" for i in sorted(wanted - {*images, *truths})]
-        return tuple(Entry(i, images[i], truths[i]) for i in both), tuple(unpaired)
+        return tuple(Entry(i, images[i][0], tuple(truths[i])) for i in both), tuple(unpaired)
 
     def check(self, sample: Sample, entry: Entry) -> Sample:
         """Return the sample; raises LabelError unless annotations and flow have the image's size."""

@@ -1,30 +1,74 @@
 """Files in another folder that are named as the images they belong to: label maps and contour maps made elsewhere."""
 
-from collections.abc import Collection, Iterator
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from spx_cli.datasets.base import Entry
 
+# What tools add to the stem of an image or of its map: X_img.jpg, X_img.csv, X_label.png belong together.
+_ADDED = re.compile(r"_(?:img|image|labels?)$")
+_SHOWN = 3  # so many names stand in a message
+
 
 class Companions:
-    """Files by the name of their image: by its id, else by what of its path both trees share, else by its last part."""
+    """Files by the name of their image: its id, or its path from the folder of the data set or any folder below that.
 
-    def __init__(self) -> None:
-        self._whole: dict[str, tuple[Path, ...]] = {}
-        self._last: dict[str, tuple[Path, ...]] = {}
+    A name that suits several images, such as that of equally named files in two folders, suits none of them; so no
+    image ever gets the file of another. Where no file has its name, one is taken that differs by what tools add to
+    stems (`_img`, `_label`), if there is just one such.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        """Make room for the files of some images; without `entries` nothing is known of what else they could suit."""
+        entries = set(entries)
+        self._suits = Counter(name for entry in entries for name in _names(entry))
+        self._suits_loosely = Counter(name for entry in entries for name in {plain(n) for n in _names(entry)})
+        self._files: dict[str, tuple[Path, ...]] = {}
+        self._by_plain: dict[str, tuple[Path, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
 
     def add(self, name: str, path: Path) -> None:
         """Enter the file of the image `name`, a path without suffix, parts parted by '/'."""
-        for files, key in ((self._whole, name), (self._last, name.rpartition("/")[2])):
+        for files, key in ((self._files, name), (self._by_plain, plain(name))):
             files[key] = (*files.get(key, ()), path)
 
     def files(self, entry: Entry) -> tuple[Path, ...]:
         """Return the files of an image, one if all is well."""
-        parts = entry.image.with_suffix("").parts
-        for name in (entry.id, *("/".join(parts[start:]) for start in range(len(parts)))):
-            if found := self._whole.get(name):
-                return found
-        return self._last.get(entry.id.rpartition("/")[2]) or self._last.get(parts[-1], ())
+        names = _names(entry)
+        found = [path for name in names if self._suits[name] <= 1 for path in self._files.get(name, ())]
+        if not found:
+            loose = dict.fromkeys(map(plain, names))
+            found = [p for name in loose if self._suits_loosely[name] <= 1 for p in self._by_plain.get(name, ())]
+        return tuple(found)
+
+    def why_none(self, entry: Entry) -> str:
+        """Return what is to be known where `files` finds none: names that suit others as well, and what is there."""
+        names = _names(entry)
+        for name in names:
+            if name in self._files and self._suits[name] > 1:
+                return f"{self._files[name][0]} could belong to {self._suits[name]} images; name it {names[0]}"
+        shown = [str(files[0]) for files in self._files.values()][:_SHOWN]
+        more = f", ... ({len(self._files)} in all)" if len(self._files) > _SHOWN else ""
+        return f"it would be named {names[0]}; there are {', '.join(shown)}{more}"
+
+
+def _names(entry: Entry) -> list[str]:
+    """Return what a file of this image may be called, without suffix: its id, then its path from any folder down."""
+    parts = entry.image.with_suffix("").parts
+    return list(dict.fromkeys([entry.id, *("/".join(parts[start:]) for start in range(len(parts)))]))
+
+
+def plain(name: str) -> str:
+    """Return the name of an image or map without what tools add to it.
+
+    >>> plain("scene/100_img"), plain("scene/100_label")
+    ('scene/100', 'scene/100')
+    """
+    return _ADDED.sub("", name)
 
 
 def walk(root: Path, suffixes: Collection[str]) -> Iterator[Path]:

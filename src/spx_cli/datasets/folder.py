@@ -1,10 +1,12 @@
 """Your own images and label maps, paired by name."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from spx_cli.datasets.base import Entry, Layout, PictureDataset, missing
+from spx_cli.datasets.companions import plain
 from spx_cli.io import IMAGE_SUFFIXES, LABEL_SUFFIXES
 
 PICTURES = frozenset(IMAGE_SUFFIXES)
@@ -12,14 +14,17 @@ PICTURES = frozenset(IMAGE_SUFFIXES)
 MAPS = frozenset(LABEL_SUFFIXES) - {".json"}
 ONLY_MAPS = MAPS - PICTURES
 LABELS_MARK = ".labels"  # how `spx segment` names a map that lies beside its image: <stem>.labels.png
+_NUMBERED = re.compile(r"(.+)-(\d+)")
+_LABEL = re.compile(r"_labels?$")
 
 
 class Folder(PictureDataset):
     """images/ and labels/, or both in one folder; pairs by path below them without the suffix.
 
-    Further annotations of an image are `<stem>-0`, `<stem>-1`, ... or the files in a folder `<stem>` below labels/. In
-    one folder, `<stem>.labels.png` is a label map, so is a .png beside a .jpg of the same stem, and every csv, mat, npy
-    or npz. Folders of images without any label map are data for training that needs none.
+    Further annotations of an image are `<stem>-0`, `<stem>-1`, ... or the files in a folder `<stem>` below labels/,
+    unless images themselves are named so. In one folder, `<stem>.labels.png` is a label map, so is a .png beside a .jpg
+    of the same stem, `X_label.png` beside `X_img.jpg`, and every csv, mat, npy or npz. Folders of images without any
+    label map are data for training that needs none.
 
     split : a folder below images/ and labels/, or a folder that holds images/ and labels/.
     """
@@ -38,58 +43,91 @@ class Folder(PictureDataset):
             places.append((self.root / part / "images", self.root / part / "labels"))
         places.append((self.root / part, self.root / part))
         for images_at, labels_at in places:
-            files = [] if not images_at.is_dir() else sorted(p for p in images_at.rglob("*") if _visible(p, images_at))
+            files = _files(images_at)
             if images_at == labels_at:
                 images, labels = _sort_out(images_at, files)
             else:
-                images = {_name(p, images_at): p for p in files if p.suffix.lower() in PICTURES}
-                maps = sorted(p for p in labels_at.rglob("*") if _visible(p, labels_at)) if labels_at.is_dir() else []
-                labels = {_name(p, labels_at): p for p in maps if p.suffix.lower() in MAPS}
+                images = _by_name(images_at, (p for p in files if p.suffix.lower() in PICTURES))
+                labels = _by_name(labels_at, (p for p in _files(labels_at) if p.suffix.lower() in MAPS))
             if images and not labels:
                 self.annotation = None
-                return tuple(Entry(name, path) for name, path in sorted(images.items())), ()
+                return self.pair(images, dict.fromkeys(images, ()), None)
             if images or labels:
-                return self.pair(images, _annotations(images, labels), None)
+                twice = {name: paths for name, paths in labels.items() if len(paths) > 1}
+                once = {name: paths[0] for name, paths in labels.items() if name not in twice}
+                clear = {name: paths for name, paths in images.items() if name not in twice}
+                entries, unpaired = self.pair(clear, _annotations(images, once), None)
+                ambiguous = [f"{paths[0]} and {paths[1]}: which is the map of {n}?" for n, paths in twice.items()]
+                return entries, (*unpaired, *ambiguous)
         raise missing(self, [f"{images_at.relative_to(self.root)}/<images>" for images_at, _ in places])
 
 
-def _visible(path: Path, base: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(base).parts)
+def _files(base: Path) -> list[Path]:
+    """Return the files below a folder, if it exists, without the hidden ones."""
+    return [
+        path
+        for path in sorted(base.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(base).parts)
+    ]
 
 
 def _name(path: Path, base: Path) -> str:
     return path.relative_to(base).with_suffix("").as_posix().removesuffix(LABELS_MARK)
 
 
-def _sort_out(base: Path, files: list[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+def _by_name(base: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
+    named: dict[str, list[Path]] = {}
+    for path in files:
+        named.setdefault(_name(path, base), []).append(path)
+    return named
+
+
+def _sort_out(base: Path, files: list[Path]) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
     """Return images and label maps that lie in one folder, by name."""
-    images: dict[str, Path] = {}
-    labels: dict[str, Path] = {}
-    # Photographs first, so that a .png of the same stem is known to be their label map.
-    for path in sorted(files, key=lambda p: (p.suffix.lower() == ".png", p)):
-        suffix, name = path.suffix.lower(), _name(path, base)
-        if suffix in ONLY_MAPS or path.stem.endswith(LABELS_MARK):
-            labels[name] = path
-        elif suffix == ".png" and name in images:
-            labels.setdefault(name, path)
-        elif suffix in PICTURES:
-            images[name] = path
+    pictures = {_name(path, base) for path in files if path.suffix.lower() in PICTURES}
+    partners = {plain(name) for name in pictures if not _LABEL.search(name)}
+
+    def is_map(path: Path, name: str) -> bool:
+        marked = path.stem.endswith(LABELS_MARK) or (_LABEL.search(name) and plain(name) in partners)
+        return path.suffix.lower() in ONLY_MAPS or bool(marked)
+
+    maps = [path for path in files if is_map(path, _name(path, base))]
+    others = [path for path in sorted(set(files) - set(maps)) if path.suffix.lower() in PICTURES]
+    images = _by_name(base, (path for path in others if path.suffix.lower() != ".png"))
+    for path in others:  # photographs are known by now: a .png of the same stem is their label map
+        if path.suffix.lower() == ".png":
+            if (name := _name(path, base)) in images:
+                maps.append(path)
+            else:
+                images[name] = [path]
+    labels = _by_name(base, maps)
     # Tables and arrays of other kinds may lie beside the images; only what an image claims is a label map.
-    claimed = {path for owner, paths in _annotations(images, labels).items() if owner in images for path in paths}
-    return images, {name: path for name, path in labels.items() if path in claimed or path.stem.endswith(LABELS_MARK)}
+    first = {name: paths[0] for name, paths in labels.items()}
+    claimed = {path for owner, paths in _annotations(images, first).items() if owner in images for path in paths}
+    kept = {n: p for n, p in labels.items() if p[0] in claimed or any(q.stem.endswith(LABELS_MARK) for q in p)}
+    return images, kept
 
 
-def _annotations(images: Mapping[str, Path], labels: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
-    """Return the label maps of each image: by its name, by name-0, name-1, ... and by a folder of its name."""
+def _annotations(images: Collection[str], labels: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """Return the label maps of each image: by its name, by name-0, name-1, ..., by a folder of its name, by its stem.
+
+    Where images are named a-1, a-2, ... or lie in a folder a, such a map without an image is none of image a.
+    """
+    series = {match[1] for name in images if (match := _NUMBERED.fullmatch(name))}
+    folders = {name.rpartition("/")[0] for name in images}
+    loose = Counter(map(plain, images))
+    by_stem = {plain(name): name for name in images if loose[plain(name)] == 1}
     numbered: dict[str, list[tuple[int, str, Path]]] = {}
     for name, path in labels.items():
         owner, order = name, -1
         if name not in images:
-            by_number = re.fullmatch(r"(.+)-(\d+)", name)
+            by_number = _NUMBERED.fullmatch(name)
             parent = name.rpartition("/")[0]
-            if by_number and by_number[1] in images:
+            if by_number and by_number[1] in images and by_number[1] not in series:
                 owner, order = by_number[1], int(by_number[2])
-            elif parent in images:
+            elif parent in images and parent not in folders:
                 owner, order = parent, 0
+            elif (similar := by_stem.get(plain(name))) and similar not in labels:
+                owner = similar
         numbered.setdefault(owner, []).append((order, name, path))
     return {owner: tuple(path for _, _, path in sorted(found)) for owner, found in numbered.items()}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from spx_cli.datasets import Dataset, Sample
 from spx_cli.errors import ParameterError
-from spx_cli.evaluation.sources import Segmenter, Source, read_map
+from spx_cli.evaluation.sources import Segmenter, Source
 from spx_cli.metrics import at as interpolate
 from spx_cli.types import Labels
 
@@ -56,7 +56,7 @@ class Document:
         sample = self.dataset.load(entry)
         if isinstance(source, Segmenter) and count is not None:
             return sample, source.label_map(sample.image, count)
-        return sample, read_map(entry, sample.image, source.files(entry, count))
+        return sample, source.find(entry, count).read(sample.image)
 
     @property
     def metrics(self) -> tuple[str, ...]:

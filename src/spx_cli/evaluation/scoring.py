@@ -19,7 +19,7 @@ from spx_cli.datasets import DATASETS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.evaluation.document import SCHEMA, Document, Failure, Row, at_count, summarise
 from spx_cli.evaluation.ledger import Ledger, cache_file
-from spx_cli.evaluation.sources import LabelFolder, Segmenter, Source, read_map
+from spx_cli.evaluation.sources import LabelFolder, Map, Segmenter, Source
 from spx_cli.metrics import METRICS, Policy
 from spx_cli.options import EvaluateOptions
 from spx_cli.pool import cores, spread
@@ -35,16 +35,16 @@ ALWAYS = ("components",)
 
 
 class Task(NamedTuple):
-    """One image to score. `maps` names every label map wanted; a Segmenter's are made, a LabelFolder's have files."""
+    """One image to score, and every label map of it that is wanted."""
 
     entry: Entry
-    maps: tuple[tuple[str, int | None, tuple[Path, ...]], ...]
+    maps: tuple[Map, ...]
 
     def digest(self) -> str:
         """Return a digest of the files that the image's scores depend on, '' where one cannot be read."""
         total = hashlib.blake2b(digest_size=16)
         try:
-            for path in (self.entry.image, *self.entry.truths, *(path for _, _, files in self.maps for path in files)):
+            for path in (self.entry.image, *self.entry.truths, *(m.file for m in self.maps if m.file)):
                 total.update(hashlib.blake2b(path.read_bytes()).digest())
         except OSError:
             return ""
@@ -103,7 +103,7 @@ class Scoring:
         ignored = options.ignore_label
         return cls(
             dataset=dataset,
-            sources=tuple(sources),
+            sources=tuple(source.on(dataset) for source in sources),
             options=options,
             metrics=_choose(options.metrics, options.also, rule.metrics, dataset),
             annotations=policy,
@@ -206,9 +206,10 @@ class Scoring:
         if sample.truths and len(blank) == len(sample.truths):
             return record
         indices = [i for i in range(len(sample.truths)) if i not in blank]
-        for method, count, files in task.maps:
+        for wanted in task.maps:
+            method, count = wanted.method, wanted.count
             try:
-                labels = self._label_map(task.entry, sample, method, count, files)
+                labels = self._label_map(wanted, sample)
                 scored = self._scores(sample, labels, indices)
             except (DeviceError, MissingExtra, WeightsError):
                 raise  # no image would fare better
@@ -226,11 +227,11 @@ class Scoring:
                 )
         return record
 
-    def _label_map(self, entry: Entry, sample: Sample, method: str, count: int | None, files: Sequence[Path]) -> Labels:
+    def _label_map(self, wanted: Map, sample: Sample) -> Labels:
         for source in self.sources:
-            if isinstance(source, Segmenter) and source.name == method and count is not None:
-                return source.label_map(sample.image, count)
-        return read_map(entry, sample.image, files)
+            if isinstance(source, Segmenter) and source.name == wanted.method and wanted.count is not None:
+                return source.label_map(sample.image, wanted.count)
+        return wanted.read(sample.image)
 
     def _scores(self, sample: Sample, labels: Labels, indices: Sequence[int]) -> list[dict[str, float]]:
         options = self.options
@@ -283,5 +284,4 @@ def _choose(
 
 
 def _task(entry: Entry, sources: Sequence[Source]) -> Task:
-    maps = [(source.name, count, source.files(entry, count)) for source in sources for count in source.counts]
-    return Task(entry, tuple(maps))
+    return Task(entry, tuple(source.find(entry, count) for source in sources for count in source.counts))

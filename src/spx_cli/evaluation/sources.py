@@ -1,11 +1,11 @@
 """Where the label maps come from that are scored: methods that segment on the fly, or folders that any tool filled."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spx_cli.datasets import Entry
+from spx_cli.datasets import Dataset, Entry
 from spx_cli.datasets.companions import Companions, walk
 from spx_cli.datasets.folder import LABELS_MARK, MAPS
 from spx_cli.errors import DataError, ParameterError
@@ -27,45 +27,105 @@ class Segmenter:
     def __str__(self) -> str:
         return repr(self.method) + (", native count" if self.native_count else "")
 
-    def files(self, entry: Entry, count: int | None) -> tuple[Path, ...]:
-        """Return no file: the maps are made."""
-        return ()
+    def on(self, dataset: Dataset) -> "Segmenter":
+        """Return this source, which takes any image."""
+        return self
+
+    def find(self, entry: Entry, count: int | None) -> "Map":
+        """Return a map without a file: it is made."""
+        return Map(self.name, count)
 
     def label_map(self, image: Image, count: int) -> Labels:
         """Return the map of an image; raises what the method raises."""
         return resident(self.method).segment(image, count, native_count=self.native_count)
 
 
-class LabelFolder:
-    """Label maps that lie in a folder, named as their images; folders below it that are numbers are counts asked for.
+@dataclass(frozen=True)
+class Map:
+    """A label map that is wanted: who makes it, for which count, and its file where it has one.
 
-    The folder's name stands for the method. Where no folder is a number, the count asked for is None; where one is,
-    what lies beside it (tables of results, say) is passed over.
+    lacking : why there is no file, or no one file, where there should be.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        """List the maps below `root`; raises DataError where there are none."""
+    method: str
+    count: int | None
+    file: Path | None = None
+    lacking: str = ""
+
+    def read(self, image: Image) -> Labels:
+        """Return the map that the file holds; raises DataError where it is lacking, LabelError for another size."""
+        if self.file is None:
+            raise DataError(self.lacking)
+        return read_labels(self.file, size=image.shape[:2])
+
+
+# A folder of maps of one count: 400, k400, k_400, SPixelNet_nSpixel_400. Numbers with zeros before are no counts.
+_COUNT = re.compile(r"(?:(?:.*[-_. ])?(?:k|n|n?spixels?|nsegments?|superpixels?)[-_=]?)?([1-9]\d*)", re.IGNORECASE)
+_WRAPPERS = ("map_csv",)  # folders in which tools keep their maps
+
+
+class LabelFolder:
+    """Label maps that lie in a folder, named as their images; folders below it that are counts are those asked for.
+
+    The folder's name stands for the method. A folder is a count only where no image lies in one of that name. Where
+    there is none, the count asked for is None; where there is one, what lies beside it (tables, say) is passed over.
+    """
+
+    def __init__(self, root: str | Path, dataset: Dataset | None = None) -> None:
+        """List the maps below `root`; raises DataError where there are none, or none of an image of the data set."""
         self.root = Path(root)
         self.name = self.root.resolve().name
         if not self.root.is_dir():
             raise DataError(f"no such folder: {root}; --labels takes a folder of label maps named as the images")
+        entries = dataset.entries if dataset else ()
+        folders = set().union(*(_folders(entry, dataset.root) for entry in entries)) if dataset else set()
         self._maps: dict[int | None, Companions] = {}
         for path in walk(self.root, MAPS):
-            parts = path.relative_to(self.root).parts
-            number = re.fullmatch(r"(?:k|n)?[-_=]?(\d+)", parts[0]) if len(parts) > 1 else None
-            name = Path(*parts[1:] if number else parts).with_suffix("").as_posix().removesuffix(LABELS_MARK)
-            self._maps.setdefault(int(number[1]) if number else None, Companions()).add(name, path)
+            count, name = _count_and_name(path.relative_to(self.root).parts, folders)
+            if count not in self._maps:
+                self._maps[count] = Companions(entries)
+            self._maps[count].add(name, path)
         if not self._maps:
             raise DataError(f"no label maps in {root}: looked for files ending in {', '.join(sorted(MAPS))}")
         numbers = sorted(count for count in self._maps if count is not None)
         self.counts: tuple[int | None, ...] = tuple(numbers) or (None,)
+        if dataset and entries and not any(self._maps[count].files(e) for count in self.counts for e in entries):
+            lacking = self.find(entries[0], self.counts[0]).lacking
+            raise DataError(f"no label map in {root} is named as an image of {dataset.root}: {lacking}")
 
     def __str__(self) -> str:
         return str(self.root)
 
-    def files(self, entry: Entry, count: int | None) -> tuple[Path, ...]:
-        """Return the maps of an image, one if all is well."""
-        return self._maps[count].files(entry)
+    def on(self, dataset: Dataset) -> "LabelFolder":
+        """Return this folder with its maps paired with the images of a data set."""
+        return LabelFolder(self.root, dataset)
+
+    def find(self, entry: Entry, count: int | None) -> Map:
+        """Return the map of an image."""
+        maps = self._maps[count]
+        files = maps.files(entry)
+        if len(files) == 1:
+            return Map(self.name, count, files[0])
+        if files:
+            which = ", ".join(map(str, files))
+            return Map(self.name, count, None, f"{len(files)} label maps for {entry.id}: {which}; leave one of them")
+        return Map(self.name, count, None, f"no label map for {entry.id}: {maps.why_none(entry)}")
+
+
+def _folders(entry: Entry, root: Path) -> tuple[str, ...]:
+    """Return the folders below `root` in which an image lies."""
+    return entry.image.relative_to(root).parts[:-1]
+
+
+def _count_and_name(parts: tuple[str, ...], folders: Collection[str]) -> tuple[int | None, str]:
+    """Return the count that a map was made for, None where its path does not say, and the name of its image."""
+    match = _COUNT.fullmatch(parts[0]) if len(parts) > 1 and parts[0] not in folders else None
+    below = parts[1:] if match else parts
+    if len(below) > 1 and below[0] in _WRAPPERS and below[0] not in folders:
+        below = below[1:]
+    if match and len(below) == 1 and any(folder.isdigit() for folder in folders):
+        match, below = None, parts  # a number may be such a folder of images as well
+    return int(match[1]) if match else None, Path(*below).with_suffix("").as_posix().removesuffix(LABELS_MARK)
 
 
 Source = Segmenter | LabelFolder
@@ -86,12 +146,3 @@ def make_sources(
     made = [create(method) if isinstance(method, str) else method for method in methods]
     segmenters: list[Source] = [Segmenter(method.name, method, wanted, native_count) for method in made]
     return segmenters + [LabelFolder(folder) for folder in labels]
-
-
-def read_map(entry: Entry, image: Image, files: Sequence[Path]) -> Labels:
-    """Return the label map of an image; raises DataError unless it has one file, LabelError for another size."""
-    if not files:
-        raise DataError(f"no label map for {entry.id}")
-    if len(files) > 1:
-        raise DataError(f"{len(files)} label maps for {entry.id}: {', '.join(map(str, files))}; leave one of them")
-    return read_labels(files[0], size=image.shape[:2])
