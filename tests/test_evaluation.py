@@ -231,7 +231,7 @@ def test_workers_get_little(data, maps, monkeypatch):
             sent.append(len(pickle.dumps((function, item))))
             yield item, function(item)
 
-    monkeypatch.setattr("spx_cli.evaluation.scoring.spread", spread)
+    monkeypatch.setattr("spx_cli.evaluation.work.spread", spread)
     few = evaluate(data, [maps], jobs=2, limit=2)
     small, sent[:] = max(sent), []
     data.entries *= 50
@@ -244,7 +244,7 @@ def test_a_worker_that_dies_costs_its_image_only(data, monkeypatch):
     def spread(function, items, *, jobs):
         return ((item, None if item.entry.id == "b" else function(item)) for item in items)
 
-    monkeypatch.setattr("spx_cli.evaluation.scoring.spread", spread)
+    monkeypatch.setattr("spx_cli.evaluation.work.spread", spread)
     document = evaluate(data, BANDS, jobs=2)
     assert {row["image"] for row in document.rows()} == {"a", "c", "d"}
     assert "died" in document.failures[0].error
@@ -625,7 +625,16 @@ def document(**scores):
     header = {"metrics": list(scores), "protocol": "stutz", "annotations": "each", "tolerance": None}
     header |= {"ignore_label": None, "data": {"root": "x"}}
     summary = [{"method": "m", "k_requested": 4, "k": 4.0, **scores}]
-    return Document(header, summary, [], [], 1, None, (), lambda: iter([]))
+    return Document(
+        header=header,
+        summary=summary,
+        at=[],
+        failures=[],
+        pairs=1,
+        dataset=None,
+        records=lambda: iter([]),
+        sources=(),
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from spx_cli.contours.folder import ContourFolder
+from spx_cli.datasets import Entry
 from spx_cli.errors import DataError, FormatError, LabelError, SpxError, UnknownName
 from spx_cli.io import CONTOUR_FORMATS, read_contours, write_contours
 
@@ -69,12 +70,15 @@ def test_a_folder_of_maps(tmp_path):
     write_contours(tmp_path / "maps/test/c.npy", SOFT, format="npy")
     folder = ContourFolder(tmp_path / "maps")
     assert folder.name == "maps"
-    assert folder.find("photos/test/a.jpg") == tmp_path / "maps/test/a.png"
-    assert folder.find("elsewhere/b.jpg") == tmp_path / "maps/test/b.contours.png"
+    entries = {name: Entry(name, tmp_path / f"photos/test/{name}.jpg") for name in "abcd"}
+    assert folder.find(entries["a"]) == tmp_path / "maps/test/a.png"
+    assert folder.find(entries["b"]) == tmp_path / "maps/test/b.contours.png"
     with pytest.raises(DataError, match="2 contour maps for c"):
-        folder.find("c.jpg")
-    with pytest.raises(DataError, match="no contour map for d"):
-        folder.find("d.jpg")
+        folder.find(entries["c"])
+    with pytest.raises(DataError, match="no contour map for d: it would be named d"):
+        folder.find(entries["d"])
+    with pytest.raises(DataError, match="is named as an image"):
+        ContourFolder(tmp_path / "maps", [entries["d"]])
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="no contour maps in"):
         ContourFolder(tmp_path / "none")

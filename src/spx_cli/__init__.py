@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
     from spx_cli.api import create as create
     from spx_cli.api import evaluate as evaluate
+    from spx_cli.api import evaluate_contours as evaluate_contours
     from spx_cli.api import segment as segment
     from spx_cli.batch.engine import segment_files as segment_files
     from spx_cli.color import rgb_to_lab as rgb_to_lab
@@ -34,6 +35,7 @@ _EXPORTS = {
     "SegmentOptions": "spx_cli.options",
     "create": "spx_cli.api",
     "evaluate": "spx_cli.api",
+    "evaluate_contours": "spx_cli.api",
     "open_samples": "spx_cli.training.samples",
     "param": "spx_cli.params",
     "read_image": "spx_cli.io",

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from spx_cli.methods import create
 from spx_cli.methods.base import Method
-from spx_cli.options import EvaluateOptions
+from spx_cli.options import BoundaryOptions, EvaluateOptions
 from spx_cli.params import change
 from spx_cli.types import Contours, Image, Labels
 
 if TYPE_CHECKING:
+    from spx_cli.evaluation.boundaries import BoundaryDocument, ContourSource
     from spx_cli.evaluation.document import Document
 
-__all__ = ["create", "evaluate", "segment"]
+__all__ = ["create", "evaluate", "evaluate_contours", "segment"]
 
 
 def segment(
@@ -80,3 +81,32 @@ def evaluate(
     sources = make_sources(given, counts, labels, native_count=chosen.native_count)
     data_set = scoring.open_data(chosen.layout, data, chosen.split)
     return scoring.evaluate(data_set, sources, chosen, progress=progress or (lambda done, total: None))
+
+
+def evaluate_contours(
+    data: str | Path,
+    contours: "str | Path | ContourSource | Sequence[str | Path | ContourSource]",
+    options: BoundaryOptions | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    **changes: Any,
+) -> "BoundaryDocument":
+    """Return the scores of soft contour maps on a data set by the BSDS boundary benchmark: ODS, OIS, AP, the curve.
+
+    data : a folder.
+    contours : folders of contour maps named as the images, made by any tool, or `Maker`s that make them on the fly.
+    options, changes : how to read the folder and how to score; the fields of BoundaryOptions, also by keyword.
+    progress : called with the number of images done and that of all.
+
+    Raises DataError for a folder that is not laid out so, ParameterError for options that make no sense. Images that
+    cannot be scored are in the result's `failures`.
+    """
+    from spx_cli.contours.folder import ContourFolder
+    from spx_cli.evaluation.boundaries import BoundaryScoring
+    from spx_cli.evaluation.scoring import open_data
+
+    chosen = change(options or BoundaryOptions(), "evaluate_contours", changes)
+    given = contours if isinstance(contours, Sequence) and not isinstance(contours, str) else [contours]
+    sources = [ContourFolder(one) if isinstance(one, str | Path) else one for one in given]
+    scoring = BoundaryScoring.of(open_data(chosen.layout, data, chosen.split), sources, chosen)
+    return scoring.run(progress or (lambda done, total: None))

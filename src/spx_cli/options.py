@@ -74,11 +74,9 @@ def _ignored(text: str) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """How `evaluate` reads a data set and scores label maps on it; each field says beside it what it is for.
+class DataOptions:
+    """Which images of a data set are scored, and how the work is done.
 
-    ignore_label : an id, None for none, "dataset" for what the data set says.
-    metrics : names from METRICS; None stands for those of the protocol and the number of connected components.
     rows, resume : results are kept as they come, and images whose files have not changed since are not scored again.
     """
 
@@ -87,6 +85,35 @@ class EvaluateOptions:
         None, "Part of the data set, or all. [default: the usual one]", "--split", metavar="NAME"
     )
     limit: int | None = option(None, "Score the first N images only.", "--limit", metavar="N", ge=1)
+    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0)
+    rows: Path | None = option(
+        None, "Keep results here as they come. [default: in the cache, till done]", "--rows", metavar="FILE"
+    )
+    resume: bool = option(False, "Go on where the same command was interrupted.", "--resume")
+    cached: bool = option(False, "Keep results in the user's cache until all is scored.")
+
+    def __post_init__(self) -> None:
+        params.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryOptions(DataOptions):
+    """How contour maps are scored by the BSDS boundary benchmark."""
+
+    thresholds: int = option(99, "Thresholds at which maps are read.", "--thresholds", metavar="N", ge=1)
+    max_distance: float = option(
+        0.0075, "How far apart partners may lie, in diagonals of the image.", "--max-distance", metavar="SHARE", ge=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(DataOptions):
+    """How `evaluate` reads a data set and scores label maps on it; each field says beside it what it is for.
+
+    ignore_label : an id, None for none, "dataset" for what the data set says.
+    metrics : names from METRICS; None stands for those of the protocol and the number of connected components.
+    """
+
     native_count: bool = option(False, "Keep the count that a method itself yields.", "--native-count")
     protocol: str = option("stutz", "stutz, seal, lnsnet, sen or rim.", "--protocol", metavar="NAME")
     metrics: tuple[str, ...] | None = option(
@@ -111,14 +138,8 @@ class EvaluateOptions:
     at: tuple[float, ...] = option(
         (), "Also scores at N superpixels, interpolated over the achieved counts.", "--at", metavar="N"
     )
-    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0)
-    rows: Path | None = option(
-        None, "Keep results here as they come. [default: in the cache, till done]", "--rows", metavar="FILE"
-    )
-    resume: bool = option(False, "Go on where the same command was interrupted.", "--resume")
-    cached: bool = option(False, "Keep results in the user's cache until all is scored.")
 
     def __post_init__(self) -> None:
-        params.check(self)
+        super().__post_init__()
         if isinstance(self.ignore_label, str) and self.ignore_label != "dataset":
             raise ParameterError(f"ignore_label must be an id, None, or 'dataset', not {self.ignore_label!r}")

@@ -1,45 +1,17 @@
 """spx eval: superpixels and a data set in, scores, reports and verdicts out."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from spx_cli.cli import _options
-from spx_cli.cli._output import complain, log_to_stderr, note, progress, table
+from spx_cli.cli import _options, _reports
+from spx_cli.cli._output import log_to_stderr, progress
 from spx_cli.errors import ParameterError
-from spx_cli.options import EvaluateOptions
+from spx_cli.options import BoundaryOptions, DataOptions, EvaluateOptions
+from spx_cli.params import fields
 
-if TYPE_CHECKING:
-    from spx_cli.evaluation.gates import Report
-
-REPORT_OPTIONS = ("--json", "--csv", "--markdown", "--junit", "--html")
-STDOUT = "-"
-# So many lines name single failures; the JSON report names them all.
-MOST_LINES = 20
-
-
-class OptionalFiles(TyperCommand):
-    """A command whose report options stand alone, for standard output, or are followed by a file."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a report option that no file follows the name of standard output."""
-        filled: list[str] = []
-        for arg, following in zip(args, [*args[1:], "--"], strict=False):
-            filled.append(arg)
-            if arg in REPORT_OPTIONS and following.startswith("-") and following != STDOUT:
-                filled.append(STDOUT)
-        return super().parse_args(ctx, filled)
-
-
-def _report(name: str, what: str) -> Any:
-    return typer.Option(name, metavar="[FILE]", help=f"{what}; without FILE on standard output.", show_default=False)
-
-
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.", show_default=False)]
 MethodNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -58,6 +30,14 @@ LabelFolders = Annotated[
     list[Path] | None,
     typer.Option("--labels", metavar="DIR", help="Score the label maps in DIR, named as the images; repeatable."),
 ]
+ContourFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--contours",
+        metavar="DIR",
+        help="Score the soft contour maps in DIR, named as the images, by the BSDS boundary benchmark; repeatable.",
+    ),
+]
 Tolerance = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,25 +46,12 @@ Tolerance = Annotated[
         help="N: boundary tolerance in pixels. METRIC=VALUE: how much worse than --baseline may be; repeatable.",
     ),
 ]
-FailUnder = Annotated[
-    list[str] | None, typer.Option("--fail-under", metavar="METRIC=VALUE", help="Exit with 1 if a mean is less.")
-]
-FailOver = Annotated[
-    list[str] | None, typer.Option("--fail-over", metavar="METRIC=VALUE", help="Exit with 1 if a mean is more.")
-]
-Baseline = Annotated[
-    Path | None,
-    typer.Option("--baseline", metavar="FILE", help="Exit with 1 if worse than in this result of --json."),
-]
-MaxFailures = Annotated[
-    int, typer.Option("--max-failures", min=0, metavar="N", help="So many pairs may fail to be scored.")
-]
 
 
 @_options.taking(EvaluateOptions)
 def evaluate(
     *,
-    data: Data,
+    data: _reports.Data,
     method: MethodNames = None,
     segments: Counts = None,
     param: _options.Params = None,
@@ -92,31 +59,53 @@ def evaluate(
     weights: _options.Weights = None,
     seed: _options.Seed = None,
     labels: LabelFolders = None,
+    contours: ContourFolders = None,
+    thresholds: _reports.Thresholds = None,
     options: EvaluateOptions,
     tolerance: Tolerance = None,
-    fail_under: FailUnder = None,
-    fail_over: FailOver = None,
-    baseline: Baseline = None,
-    max_failures: MaxFailures = 0,
-    as_json: Annotated[str, _report("--json", "Everything, as one document")] = "",
-    as_csv: Annotated[str, _report("--csv", "A row for each image and annotation")] = "",
-    as_markdown: Annotated[str, _report("--markdown", "Tables for a pull request")] = "",
-    as_junit: Annotated[str, _report("--junit", "Gates as test cases, for CI systems")] = "",
-    as_html: Annotated[str, _report("--html", "A page with curves and pictures")] = "",
+    fail_under: _reports.FailUnder = None,
+    fail_over: _reports.FailOver = None,
+    baseline: _reports.Baseline = None,
+    max_failures: _reports.MaxFailures = 0,
+    as_json: _reports.AsJson = "",
+    as_csv: _reports.AsCsv = "",
+    as_markdown: _reports.AsMarkdown = "",
+    as_junit: _reports.AsJunit = "",
+    as_html: _reports.AsHtml = "",
+    curve: _reports.Curve = None,
     quiet: _options.Quiet = False,
     verbose: _options.Verbose = False,
 ) -> None:
-    """Score superpixels on a data set: by methods that segment on the fly, or label maps made by any tool."""
+    """Score superpixels on a data set: by methods that segment on the fly, or label maps made by any tool.
+
+    With --contours, and neither -m nor --labels, soft contour maps are scored: ODS, OIS and AP.
+    """
     from spx_cli import api
     from spx_cli.evaluation.gates import Conditions
 
     log_to_stderr(verbose)
-    outputs = {"json": as_json, "csv": as_csv, "markdown": as_markdown, "junit": as_junit, "html": as_html}
-    outputs = {kind: file for kind, file in outputs.items() if file}
-    if list(outputs.values()).count(STDOUT) > 1:
-        raise ParameterError("only one report fits on standard output; give the others a file")
+    outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown, junit=as_junit, html=as_html)
     radius, slack = _tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
+    if contours:
+        if method or labels:
+            raise ParameterError("--contours scores contour maps; leave out -m and --labels, or give them a run each")
+        foreign = {"-k": segments, "-p": param, "--device": device, "--weights": weights, "--seed": seed}
+        foreign |= {"--tolerance N": radius} | _changed(options)
+        shared = {name: getattr(options, name) for name in fields(DataOptions)} | {"cached": True}
+        _reports.benchmark(
+            data,
+            contours,
+            BoundaryOptions(**shared, thresholds=thresholds or BoundaryOptions.thresholds),
+            conditions,
+            outputs | _reports.curve_file(curve),
+            foreign=[name for name, value in foreign.items() if value is not None],
+            max_failures=max_failures,
+            quiet=quiet,
+        )
+        return
+    if curve or thresholds:
+        raise ParameterError("--curve and --thresholds are about contour maps; name their folder with --contours")
     options = replace(options, tolerance=radius, also=conditions.metrics, cached=True)
 
     names = method or ([] if labels else ["slic"])
@@ -125,15 +114,10 @@ def evaluate(
     methods = [_options.make_method(name, param, device=device, seed=seed, weights=weights) for name in names]
     with progress("images", quiet=quiet) as tell:
         document = api.evaluate(data, methods, segments or [200], options, labels=labels or [], progress=tell)
-    report = conditions.judge(document, max_failures)
-    for kind, file in outputs.items():
-        _deliver(kind, report, file)
-    _tell(report, quiet=quiet, with_table=STDOUT not in outputs.values())
-    if not report.passed:
-        raise typer.Exit(1)
+    _reports.deliver(conditions.judge(document, max_failures), outputs, quiet=quiet)
 
 
-evaluate.parser = OptionalFiles  # type: ignore[attr-defined]
+evaluate.parser = _reports.OptionalFiles  # type: ignore[attr-defined]
 
 
 def _tolerances(texts: list[str]) -> tuple[int | None, list[str]]:
@@ -146,38 +130,12 @@ def _tolerances(texts: list[str]) -> tuple[int | None, list[str]]:
     return int(radii[0]) if radii else None, [text for text in texts if "=" in text]
 
 
-def _deliver(kind: str, report: "Report", file: str) -> None:
-    from spx_cli.io import atomic
-    from spx_cli.reports import write
-
-    if file == STDOUT:
-        write(kind, report, sys.stdout)
-        return
-    # File names that are no UTF-8 must not stop a report.
-    with atomic(file) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as out:
-        write(kind, report, out)
-
-
-def _tell(report: "Report", *, quiet: bool, with_table: bool) -> None:
-    """Show the means on standard output, what failed and what the gates say on standard error."""
-    from spx_cli.reports.tables import cells, columns, title
-
-    document = report.document
-    if with_table:
-        head = columns(document, arrows=sys.stdout.isatty())
-        table(head, list(cells(document, document.summary)), title=title(document))
-        if document.at:
-            if not quiet:
-                note("at equal count, interpolated linearly along the achieved counts:")
-            table(head, list(cells(document, document.at)))
-    for failure in document.failures[:MOST_LINES]:
-        complain(failure.error)
-    if (more := len(document.failures) - MOST_LINES) > 0:
-        complain(f"and {more} more that could not be scored; --json names them all")
-    for verdict in report.verdicts:
-        if not verdict.passed:
-            complain(f"gate failed: {verdict}")
-        elif not quiet:
-            note(f"gate passed: {verdict}")
-    if not document.pairs:
-        complain("no pair was scored")
+def _changed(options: EvaluateOptions) -> dict[str, Any]:
+    """Return the options that only label maps have and that differ from their defaults, by flag."""
+    own = {name: field for name, field in fields(EvaluateOptions).items() if name not in fields(DataOptions)}
+    usual = EvaluateOptions()
+    return {
+        field.metadata["flags"][0]: getattr(options, name)
+        for name, field in own.items()
+        if field.metadata["flags"] and getattr(options, name) != getattr(usual, name)
+    }

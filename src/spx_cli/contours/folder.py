@@ -1,5 +1,6 @@
 """Contour maps that lie in a folder, made by `spx contours` or any other tool."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from spx_cli.datasets import Entry
@@ -14,36 +15,32 @@ PICTURE_MARK = ".overlay"  # and a picture of one
 class ContourFolder:
     """The contour maps below a folder, named as their images; its name stands for the tool that made them."""
 
-    def __init__(self, root: str | Path) -> None:
-        """List the maps; raises DataError where there are none."""
+    def __init__(self, root: str | Path, entries: Iterable[Entry] = ()) -> None:
+        """List the maps, for `entries`; raises DataError where there are none, or none of any of these images."""
         self.root = Path(root)
         self.name = self.root.resolve().name
         if not self.root.is_dir():
             raise DataError(f"no such folder: {root}; contour maps are given by a folder, named as the images")
-        self._maps = Companions()
-        count = 0
+        wanted = tuple(entries)
+        self._maps = Companions(wanted)
         for path in walk(self.root, CONTOUR_SUFFIXES):
             name = path.relative_to(self.root).with_suffix("").as_posix().removesuffix(CONTOURS_MARK)
             if not name.endswith(PICTURE_MARK):
                 self._maps.add(name, path)
-                count += 1
-        if not count:
+        if not len(self._maps):
             raise DataError(f"no contour maps in {root}: looked for files ending in {', '.join(CONTOUR_SUFFIXES)}")
+        if wanted and not any(map(self._maps.files, wanted)):
+            raise DataError(f"no contour map in {root} is named as an image: {self._maps.why_none(wanted[0])}")
 
-    def files(self, entry: Entry) -> tuple[Path, ...]:
-        """Return the maps of an image, one if all is well."""
-        return self._maps.files(entry)
+    def __str__(self) -> str:
+        return str(self.root)
 
-    def find(self, image: str | Path, id: str = "") -> Path:
-        """Return the one map of an image, given by its path and id; DataError unless there is just one."""
-        entry = Entry(id or Path(image).stem, Path(image))
-        return only(entry, self.files(entry))
-
-
-def only(entry: Entry, files: tuple[Path, ...]) -> Path:
-    """Return the one file among the contour maps of an image; DataError where there is none or more than one."""
-    if not files:
-        raise DataError(f"no contour map for {entry.id}")
-    if len(files) > 1:
-        raise DataError(f"{len(files)} contour maps for {entry.id}: {', '.join(map(str, files))}; leave one of them")
-    return files[0]
+    def find(self, entry: Entry) -> Path:
+        """Return the one map of an image; DataError says what is there where there is none, or more than one."""
+        files = self._maps.files(entry)
+        if not files:
+            raise DataError(f"no contour map for {entry.id}: {self._maps.why_none(entry)}")
+        if len(files) > 1:
+            which = ", ".join(map(str, files))
+            raise DataError(f"{len(files)} contour maps for {entry.id}: {which}; leave one of them")
+        return files[0]

@@ -1,12 +1,14 @@
 """Where soft contours come from: the boundaries of a method's superpixels, or a network that has learned contours."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from spx_cli.methods.base import Method, check_image
+from spx_cli.contours.nms import suppress
+from spx_cli.contours.thinning import thin
+from spx_cli.methods.base import Method, check_image, resident
 from spx_cli.regions.maps import boundaries
 from spx_cli.types import Contours, Image
 
@@ -35,7 +37,7 @@ class Averaged:
         check_image(image)
         counts = [count for count in self.counts if count <= image.shape[0] * image.shape[1]]
         total = np.zeros(image.shape[:2], np.float32)
-        for labels in self.method.segment_counts(image, counts):
+        for labels in resident(self.method).segment_counts(image, counts):
             total += boundaries(labels)
         blurred: Contours = gaussian_filter(total / np.float32(max(len(counts), 1)), BLUR, mode="nearest")
         return np.minimum(blurred, np.float32(1))
@@ -51,7 +53,37 @@ class Learned:
 
     def contours(self, image: Image) -> Contours:
         """Return the contours of an image, float32 (H, W)."""
-        return self.method.contour_map(image, scales=self.scales, mirrored=self.mirrored)
+        method = cast("TorchMethod", resident(self.method))
+        return method.contour_map(image, scales=self.scales, mirrored=self.mirrored)
 
 
 Source = Averaged | Learned
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A source of contours and what is done to them, in this order.
+
+    nms : keep the crests only. threshold : what is below becomes 0. thin : what is not on the one-pixel lines of the
+    pixels above 0 becomes 0.
+    """
+
+    source: Source
+    nms: bool = False
+    threshold: float = 0.0
+    thin: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the method."""
+        return self.source.method.name
+
+    def contours(self, image: Image) -> Contours:
+        """Return the contours of an image, float32 (H, W), 0 to 1."""
+        soft = self.source.contours(image)
+        if self.nms:
+            soft = suppress(soft)
+        soft[soft < self.threshold] = 0
+        if self.thin:
+            soft[~thin(soft > 0)] = 0
+        return soft

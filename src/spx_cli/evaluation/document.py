@@ -25,13 +25,13 @@ class Failure(NamedTuple):
     error: str
 
 
-@dataclass
-class Document:
-    """The outcome of an evaluation. `rows()` reads them one by one; everything else is small.
+@dataclass(kw_only=True)
+class Outcome:
+    """What every evaluation gives. `rows()` reads them one by one; everything else is small.
 
     header : schema, version, protocol, data and the other settings.
-    summary : for each method and count asked for, the mean of each metric over all rows (NaN where undefined).
-    at : for each method and count in `evaluate(at=...)`, the summary interpolated along the achieved counts.
+    summary : for each method, and count asked for, its scores over the data set (NaN where undefined).
+    at : the summary interpolated at other counts, where asked for.
     pairs : the number of rows.
     """
 
@@ -41,13 +41,51 @@ class Document:
     failures: list[Failure]
     pairs: int
     dataset: Dataset
-    sources: tuple[Source, ...]
     records: Callable[[], Iterator[list[Row]]]
 
     def rows(self) -> Iterator[Row]:
-        """Yield a row for each method, count, image and annotation, images in the order of the data set."""
+        """Yield the rows, images in the order of the data set."""
         for rows in self.records():
             yield from rows
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that the summary is about."""
+        return tuple(self.header["metrics"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of what a row of the summary holds, in order."""
+        raise NotImplementedError
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The names of what a row holds, in order."""
+        raise NotImplementedError
+
+    def more(self) -> Iterator[tuple[str, list[Row]]]:
+        """Yield the name and the rows of what a report as JSON holds besides."""
+        return iter(())
+
+
+@dataclass(kw_only=True)
+class Document(Outcome):
+    """The outcome of an evaluation of label maps: a row for each method, count, image and annotation.
+
+    summary : the mean of each metric over all rows. at : the same at each count in `evaluate(at=...)`.
+    """
+
+    sources: tuple[Source, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of what a row of the summary holds, in order."""
+        return ("method", "k_requested", "k", *self.metrics)
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The names of what a row holds, in order."""
+        return ("method", "k_requested", "k", "image", "annotation", *self.metrics)
 
     def label_map(self, image: str, method: str, count: int | None) -> tuple[Sample, Labels]:
         """Return an image by its id and the label map that was scored, both read or made anew."""
@@ -57,11 +95,6 @@ class Document:
         if isinstance(source, Segmenter) and count is not None:
             return sample, source.label_map(sample.image, count)
         return sample, source.find(entry, count).read(sample.image)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of the metrics in every row."""
-        return tuple(self.header["metrics"])
 
 
 def summarise(records: Iterator[list[Row]], sources: Sequence[Source], metrics: Sequence[str]) -> tuple[list[Row], int]:

@@ -5,12 +5,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from spx_cli.errors import FormatError, NothingToDo, ParameterError
-from spx_cli.evaluation.document import SCHEMA, Document, Row
-from spx_cli.metrics import METRICS
+from spx_cli.evaluation.document import SCHEMA, Outcome, Row
+from spx_cli.metrics import CONTOUR_METRICS, METRICS
 from spx_cli.registry import unknown
+
+D = TypeVar("D", bound=Outcome)
+KNOWN = METRICS | CONTOUR_METRICS
 
 
 class Verdict(NamedTuple):
@@ -27,10 +30,10 @@ class Verdict(NamedTuple):
         return f"{where}: {self.condition}, is {self.value:.8g}"
 
 
-class Report(NamedTuple):
+class Report(NamedTuple, Generic[D]):
     """What is told of a run: the scores, what the gates say of them, and whether the run passes."""
 
-    document: Document
+    document: D
     verdicts: tuple[Verdict, ...]
     passed: bool
 
@@ -73,7 +76,7 @@ class Conditions:
         """The metrics that the conditions are about."""
         return tuple(dict.fromkeys([*self.under, *self.over, *self.slack]))
 
-    def judge(self, document: Document, max_failures: int = 0) -> Report:
+    def judge(self, document: D, max_failures: int = 0) -> Report[D]:
         """Return the verdicts on the summary, or on `at` where counts were asked for, and whether the run passes.
 
         A run without a scored pair or with more than `max_failures` failures does not pass. Raises ParameterError for
@@ -97,7 +100,7 @@ class Conditions:
         for name, most in self.over.items():
             yield _verdict(row, f"{name} <= {most:g}", row[name], row[name] <= most)
 
-    def _regressions(self, row: Row, document: Document) -> Iterator[Verdict]:
+    def _regressions(self, row: Row, document: Outcome) -> Iterator[Verdict]:
         baseline = self.baseline or {}
         for key in ("protocol", "annotations", "tolerance", "ignore_label"):
             if baseline.get(key) != document.header[key]:
@@ -107,12 +110,12 @@ class Conditions:
                 )
         rows = baseline.get("at" if document.at else "summary", [])
         old: Row = next((before for before in rows if _key(before) == _key(row)), {})
-        for name in self.slack or [name for name in document.metrics if METRICS[name].sign]:
+        for name in self.slack or [name for name in document.metrics if KNOWN[name].sign]:
             was = old.get(name)
             if was is None:
                 yield _verdict(row, f"{name} is in the baseline", math.nan, False)
                 continue
-            sign = METRICS[name].sign
+            sign = KNOWN[name].sign
             bound = was - sign * self.slack.get(name, 0.0)
             condition = f"{name} {'>=' if sign > 0 else '<='} {bound:.6g} (baseline {was:.6g})"
             yield _verdict(row, condition, row[name], sign * (row[name] - bound) >= 0)
@@ -125,9 +128,9 @@ def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
         name, equals, number = text.partition("=")
         if not equals:
             raise ParameterError(f"{option} takes METRIC=VALUE, not {text!r}")
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
-        if METRICS[name].sign == but:
+        if name not in KNOWN:
+            raise unknown("metric", name, KNOWN)
+        if KNOWN[name].sign == but:
             hint = {-1: "; less is better, use --fail-over", 1: "; more is better, use --fail-under", 0: ""}[but]
             raise ParameterError(f"{option} makes no sense for {name}{hint or ', which has no better or worse'}")
         try:
@@ -156,7 +159,7 @@ def _read_baseline(path: Path) -> dict[str, Any]:
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    return row["method"], row.get("k_requested", row["k"])
+    return row["method"], row.get("k_requested", row.get("k"))
 
 
 def _verdict(row: Row, condition: str, value: float, passed: bool) -> Verdict:

@@ -1,15 +1,15 @@
 """Scores of superpixels on a data set: one pass over the images, each decoded once, one row for each annotation.
 
-Rows go to a `Ledger` as they come, so memory does not grow with the number of images and an interrupted run can go on.
+Rows go to a `Ledger` as they come (`work`), so memory does not grow with the number of images.
 """
 
 import hashlib
 import json
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,17 +18,13 @@ from spx_cli._version import __version__
 from spx_cli.datasets import DATASETS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.evaluation.document import SCHEMA, Document, Failure, Row, at_count, summarise
-from spx_cli.evaluation.ledger import Ledger, cache_file
 from spx_cli.evaluation.sources import LabelFolder, Map, Segmenter, Source
+from spx_cli.evaluation.work import Progress, digest, score_all
 from spx_cli.metrics import METRICS, Policy
 from spx_cli.options import EvaluateOptions
-from spx_cli.pool import cores, spread
 from spx_cli.registry import lookup, unknown
 from spx_cli.types import Labels
 
-_log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 POLICIES: tuple[Policy, ...] = ("each", "mean", "best", "worst")
 # Reported unless metrics are named, beside those of the protocol: whether the maps are connected.
 ALWAYS = ("components",)
@@ -42,13 +38,7 @@ class Task(NamedTuple):
 
     def digest(self) -> str:
         """Return a digest of the files that the image's scores depend on, '' where one cannot be read."""
-        total = hashlib.blake2b(digest_size=16)
-        try:
-            for path in (self.entry.image, *self.entry.truths, *(m.file for m in self.maps if m.file)):
-                total.update(hashlib.blake2b(path.read_bytes()).digest())
-        except OSError:
-            return ""
-        return total.hexdigest()
+        return digest(self.entry, (wanted.file for wanted in self.maps if wanted.file))
 
 
 def open_data(layout: str, root: str | Path, split: str | None = None) -> Dataset:
@@ -138,18 +128,19 @@ class Scoring:
         """Return the scores; see `evaluate`."""
         options = self.options
         entries = self.dataset.entries[: options.limit]
-        kept = options.rows or (cache_file(self.key()) if options.cached else None)
         settings = self.settings()
-        counts = {source.name: source.counts for source in self.sources}
-        ledger = Ledger({**settings, "counts": counts}, kept, resume=options.resume)
-        try:
-            self._fill(ledger, entries, progress)
-        except KeyboardInterrupt:
-            if kept:
-                _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)
-            raise
-        if kept and not options.rows:
-            kept.unlink(missing_ok=True)  # the open ledger outlives its name
+        # Lists of files stay here; what a task needs of them goes with it.
+        segmenters = tuple(source for source in self.sources if isinstance(source, Segmenter))
+        lean = replace(self, dataset=self.dataset.reader(), sources=segmenters)
+        ledger = score_all(
+            entries,
+            partial(_task, sources=self.sources),
+            lean.score,
+            options,
+            settings={**settings, "counts": {source.name: source.counts for source in self.sources}},
+            key=self.key(),
+            progress=progress,
+        )
 
         def records() -> Iterator[list[Row]]:
             for entry in entries:
@@ -163,29 +154,16 @@ class Scoring:
             at_count(summary, source.name, count, failures) for source in self.sources for count in options.at
         ]
         settings["data"]["images"] = len(entries)
-        return Document(settings, summary, interpolated, failures, pairs, self.dataset, self.sources, records)
-
-    def _fill(self, ledger: Ledger, entries: Sequence[Entry], progress: Progress) -> None:
-        """Score what the ledger does not hold yet."""
-        todo = []
-        for entry in entries:
-            if entry.id not in ledger or not ledger[entry.id]["digest"] == _task(entry, self.sources).digest() != "":
-                todo.append(entry)
-        done = len(entries) - len(todo)
-        progress(done, len(entries))
-        tasks = (_task(entry, self.sources) for entry in todo)
-        for task, record in self._results(tasks, min(self.options.jobs or cores(), len(todo))):
-            lost = Failure(task.entry.id, None, None, f"the worker that scored {task.entry.id} died: out of memory?")
-            ledger.add(task.entry.id, record or {"digest": "", "rows": [], "failures": [lost]})
-            progress(done := done + 1, len(entries))
-
-    def _results(self, tasks: Iterator[Task], jobs: int) -> Iterator[tuple[Task, dict[str, Any] | None]]:
-        if jobs <= 1:
-            return ((task, self.score(task)) for task in tasks)
-        # Lists of files stay here; what a task needs of them goes with it.
-        segmenters = tuple(source for source in self.sources if isinstance(source, Segmenter))
-        lean = replace(self, dataset=self.dataset.reader(), sources=segmenters)
-        return spread(lean.score, tasks, jobs=jobs)
+        return Document(
+            header=settings,
+            summary=summary,
+            at=interpolated,
+            failures=failures,
+            pairs=pairs,
+            dataset=self.dataset,
+            records=records,
+            sources=self.sources,
+        )
 
     def score(self, task: Task) -> dict[str, Any]:
         """Return the record of an image: a digest of its files, its rows, and what failed."""

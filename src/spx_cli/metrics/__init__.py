@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from spx_cli.metrics.summary import combine as combine
     from spx_cli.metrics.summary import mean as mean
 
-__all__ = ["METRICS", "PROTOCOLS", "Metric", "Protocol", "at", "combine", "mean", "protocol", "score"]
+__all__ = [
+    "CONTOUR_METRICS",
+    "METRICS",
+    "PROTOCOLS",
+    "Metric",
+    "Protocol",
+    "at",
+    "combine",
+    "mean",
+    "protocol",
+    "score",
+]
 
 Policy = Literal["each", "mean", "best", "worst"]
 
@@ -26,7 +37,7 @@ class Metric:
     """What a number means. `better` is 'neither' for what is only counted; `needs` is what it looks at."""
 
     better: Literal["higher", "lower", "neither"]
-    needs: Literal["labels", "image", "truth", "flow"]
+    needs: Literal["labels", "image", "truth", "flow", "contours"]
     summary: str
     paper: str
 
@@ -72,6 +83,14 @@ METRICS = {
     "components": Metric("neither", "labels", "number of 4-connected regions", STUTZ),
     "size_std": Metric("neither", "labels", "standard deviation of the sizes, pixels", STUTZ),
     "epe": Metric("lower", "flow", "end-point error of superpixel-wise mean flow, pixels", "Jampani et al., ECCV 2018"),
+}
+
+# Of soft contour maps over a data set; the benchmark in `contours` computes them.
+BSDS = "Arbelaez et al., TPAMI 2011"
+CONTOUR_METRICS = {
+    "ods": Metric("higher", "contours", "best F with one threshold for all images, 0..1", BSDS),
+    "ois": Metric("higher", "contours", "F with the best threshold of each image, 0..1", BSDS),
+    "ap": Metric("higher", "contours", "average precision: area under the curve, 0..1", BSDS),
 }
 
 

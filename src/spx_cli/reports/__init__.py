@@ -1,7 +1,7 @@
 """The table of reports on an evaluation. To add one: write a function (report, file) in a file here, add its line."""
 
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from spx_cli.evaluation.gates import Report
 from spx_cli.registry import lookup
@@ -13,9 +13,16 @@ REPORTS = {
     "junit": "spx_cli.reports.junit:write_junit",
     "html": "spx_cli.reports.html:write_html",
 }
+# On contour maps.
+CONTOUR_REPORTS = REPORTS | {
+    "html": "spx_cli.reports.contours:write_html",
+    "curve": "spx_cli.reports.contours:write_curve",
+    "curve.svg": "spx_cli.reports.contours:write_curve_svg",
+}
 
 
-def write(kind: str, report: Report, file: TextIO) -> None:
-    """Write a report of this kind, a name from REPORTS, to an open text file."""
-    writer: Callable[[Report, TextIO], None] = lookup(REPORTS, "report", kind)
+def write(kind: str, report: Report[Any], file: TextIO) -> None:
+    """Write a report of this kind, a name from REPORTS or CONTOUR_REPORTS, to an open text file."""
+    table = CONTOUR_REPORTS if report.document.header["protocol"] == "bsds" else REPORTS
+    writer: Callable[[Report[Any], TextIO], None] = lookup(table, "report", kind)
     writer(report, file)

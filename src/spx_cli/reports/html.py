@@ -8,7 +8,7 @@ from html import escape
 from io import BytesIO
 from itertools import groupby
 from statistics import fmean
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,45 +30,51 @@ LONG_SIDE = 480  # pixels of a picture in the page
 LEAK = np.array([255, 0, 110])  # of what lies outside the segment that a superpixel belongs to
 
 
-def write_html(report: Report, file: TextIO) -> None:
+def write_html(report: Report[Document], file: TextIO) -> None:
     """Write the page. Pictures are made anew from the images, so the data set must still be there."""
     document = report.document
-    file.write(
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>spx eval: {escape(title(document))}'
-    )
-    file.write('</title><meta name="viewport" content="width=device-width, initial-scale=1">')
-    file.write(f"<style>{STYLE}</style></head><body><main>\n")
+    file.write(opening(report, title(document)))
+    file.write(section("Means", table(columns(document, arrows=True), list(cells(document, document.summary)))))
+    if document.at:
+        note = "<p>Interpolated linearly along the achieved counts.</p>"
+        rows = table(columns(document, arrows=True), list(cells(document, document.at)))
+        file.write(section("At equal count", note + rows))
+    file.write(section("Curves", _legend(document) + _charts(document)))
+    file.write(section("Worst and best images", "".join(_gallery(document))))
+    if document.failures:
+        lines = "".join(f"<li>{escape(failure.error)}</li>" for failure in document.failures)
+        file.write(section(f"Not scored: {len(document.failures)}", f"<ul>{lines}</ul>"))
+    file.write(f"<footer>{escape(footnote(document))}</footer>\n</main></body></html>\n")
+
+
+def opening(report: Report[Any], about: str) -> str:
+    """Return the page up to its first section: what it is about, whether the run passed, and what the gates say."""
     outcome = _class(report.passed)
-    file.write(
-        f'<header><h1>spx eval <span class="{outcome}">{outcome}</span></h1><p>{escape(title(document))}</p></header>\n'
-    )
+    parts = [
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>spx eval: {escape(about)}</title>',
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>',
+        "<body><main>\n",
+        f'<header><h1>spx eval <span class="{outcome}">{outcome}</span></h1><p>{escape(about)}</p></header>\n',
+    ]
     if report.verdicts:
         lines = "".join(
             f'<li class="{_class(verdict.passed)}">{escape(str(verdict))}</li>' for verdict in report.verdicts
         )
-        file.write(_section("Gates", f'<ul class="gates">{lines}</ul>'))
-    file.write(_section("Means", _table(columns(document, arrows=True), list(cells(document, document.summary)))))
-    if document.at:
-        note = "<p>Interpolated linearly along the achieved counts.</p>"
-        table = _table(columns(document, arrows=True), list(cells(document, document.at)))
-        file.write(_section("At equal count", note + table))
-    file.write(_section("Curves", _legend(document) + _charts(document)))
-    file.write(_section("Worst and best images", "".join(_gallery(document))))
-    if document.failures:
-        lines = "".join(f"<li>{escape(failure.error)}</li>" for failure in document.failures)
-        file.write(_section(f"Not scored: {len(document.failures)}", f"<ul>{lines}</ul>"))
-    file.write(f"<footer>{escape(footnote(document))}</footer>\n</main></body></html>\n")
+        parts.append(section("Gates", f'<ul class="gates">{lines}</ul>'))
+    return "".join(parts)
 
 
 def _class(passed: bool) -> str:
     return "passed" if passed else "failed"
 
 
-def _section(head: str, body: str) -> str:
+def section(head: str, body: str) -> str:
+    """Return a section of the page."""
     return f"<section><h2>{escape(head)}</h2>{body}</section>\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -145,7 +151,7 @@ def _figure(document: Document, metric: str, method: str, count: int | None, sco
         return f"<figure><figcaption>{escape(str(error))}</figcaption></figure>"
     picture = render(_tint(sample, labels, document.header["ignore_label"]), labels)
     caption = f"{escape(scored.image)} <b>{rounded(metric, scored.score)}</b>"
-    image = f'<img alt="{escape(scored.image)}" src="{_data_uri(picture)}">'
+    image = f'<img alt="{escape(scored.image)}" src="{data_uri(picture)}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -171,7 +177,8 @@ def _leak(labels: Labels, truth: Labels, ignore_label: int | None) -> NDArray[np
     return np.asarray((segments >= 0) & (segments != main[ids]))
 
 
-def _data_uri(image: Image) -> str:
+def data_uri(image: Image) -> str:
+    """Return a picture, made small, as the address of an <img>."""
     picture = Pillow.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
     data = BytesIO()
@@ -179,10 +186,13 @@ def _data_uri(image: Image) -> str:
     return "data:image/jpeg;base64," + b64encode(data.getvalue()).decode()
 
 
-STYLE = """
+PALETTE = ("#0b6bcb", "#d9600f", "#148a6c", "#c2418c", "#7a5cc4", "#a8790a", "#2b9fb8", "#7d4a32")
+STYLE = (
+    """
 :root { color-scheme: light dark; --page: #fbfaf8; --card: #fff; --ink: #1d1f24; --soft: #6a6e78; --line: #e4e2dd;
-  --good: #1a7f4b; --bad: #c22f3d; --c0: #0b6bcb; --c1: #d9600f; --c2: #148a6c; --c3: #c2418c; --c4: #7a5cc4;
-  --c5: #a8790a; --c6: #2b9fb8; --c7: #7d4a32; }
+  --good: #1a7f4b; --bad: #c22f3d; """
+    + " ".join(f"--c{i}: {colour};" for i, colour in enumerate(PALETTE))
+    + """ }
 @media (prefers-color-scheme: dark) { :root { --page: #14161a; --card: #1c1f25; --ink: #e8e8e6; --soft: #9aa0ab;
   --line: #31353d; --good: #4cc38a; --bad: #ff7b7b; --c0: #62adff; --c1: #ff9a55; --c2: #3ecfa6; --c3: #f283bd;
   --c4: #b39bf5; --c5: #e2b53e; --c6: #67d2e8; --c7: #cf9c83; } }
@@ -215,4 +225,6 @@ svg .grid { stroke: var(--line); } svg .axis { stroke: var(--soft); }
 svg .tick { fill: var(--soft); font: 11px system-ui, sans-serif; }
 polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 figure circle { stroke: var(--card); stroke-width: 1.5; }
-""" + "".join(f"polyline.c{i} {{ stroke: var(--c{i}) }} circle.c{i} {{ fill: var(--c{i}) }}\n" for i in range(COLOURS))
+"""
+    + "".join(f"polyline.c{i} {{ stroke: var(--c{i}) }} circle.c{i} {{ fill: var(--c{i}) }}\n" for i in range(COLOURS))
+)

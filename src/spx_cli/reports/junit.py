@@ -1,14 +1,14 @@
 """JUnit XML, which CI systems show: a test case for each gate, for each method and count, and for each failure."""
 
 import re
-from typing import TextIO
+from typing import Any, TextIO
 from xml.sax.saxutils import quoteattr
 
 from spx_cli.evaluation.gates import Report
 from spx_cli.reports.tables import rounded, title
 
 
-def write_junit(report: Report, file: TextIO) -> None:
+def write_junit(report: Report[Any], file: TextIO) -> None:
     """Write a test suite: gates that do not hold are failures, what could not be scored is an error."""
     document = report.document
     failures = sum(not verdict.passed for verdict in report.verdicts)
@@ -18,8 +18,9 @@ def write_junit(report: Report, file: TextIO) -> None:
     file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
     file.write(f"<testsuites {counts}>\n <testsuite name={_quote('spx eval: ' + title(document))} {counts}>\n")
     for row in document.summary:
-        scores = ", ".join(f"{name} {rounded(name, row[name])}" for name in ("k", *document.metrics))
-        asked = "" if row["k_requested"] is None else f" at {row['k_requested']}"
+        names = (name for name in document.columns if name not in ("method", "k_requested"))
+        scores = ", ".join(f"{name} {rounded(name, row[name])}" for name in names)
+        asked = "" if row.get("k_requested") is None else f" at {row['k_requested']}"
         file.write(f"  <testcase classname={_quote(row['method'])} name={_quote(f'scores{asked}: {scores}')}/>\n")
     for verdict in report.verdicts:
         case = f"  <testcase classname={_quote(verdict.method)} name={_quote(str(verdict))}"

@@ -6,14 +6,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from spx_cli.evaluation.document import Document, Row
-from spx_cli.evaluation.gates import Report
+from spx_cli.evaluation.document import Outcome, Row
+from spx_cli.evaluation.gates import KNOWN, Report
 from spx_cli.metrics import METRICS
 
-HEAD = ("method", "k_requested", "k")
 
-
-def write_json(report: Report, file: TextIO) -> None:
+def write_json(report: Report[Any], file: TextIO) -> None:
     """Write one document: the settings, `rows`, `summary`, `at`, `failures`, `gates`. What is undefined is null."""
     document = report.document
     head = json.dumps(finite(document.header), indent=1)
@@ -22,6 +20,7 @@ def write_json(report: Report, file: TextIO) -> None:
         file.write(("," if index else "") + "\n  " + _line(row))
     file.write("\n ]")
     parts: dict[str, Sequence[Mapping[str, Any]]] = {
+        **dict(document.more()),
         "summary": document.summary,
         "at": document.at,
         "failures": [failure._asdict() for failure in document.failures],
@@ -33,9 +32,9 @@ def write_json(report: Report, file: TextIO) -> None:
     file.write(f',\n "passed": {json.dumps(report.passed)}\n}}\n')
 
 
-def write_csv(report: Report, file: TextIO) -> None:
-    """Write the rows, one for each method, count, image and annotation; numbers unrounded, empty where undefined."""
-    names = (*HEAD, "image", "annotation", *report.document.metrics)
+def write_csv(report: Report[Any], file: TextIO) -> None:
+    """Write the rows; numbers unrounded, empty where undefined."""
+    names = report.document.row_columns
     table = csv.writer(file, lineterminator="\n")
     table.writerow(names)
     for row in report.document.rows():
@@ -43,7 +42,7 @@ def write_csv(report: Report, file: TextIO) -> None:
         table.writerow(["" if values[name] is None else values[name] for name in names])
 
 
-def write_markdown(report: Report, file: TextIO) -> None:
+def write_markdown(report: Report[Any], file: TextIO) -> None:
     """Write the summary, the gates and what failed, for a pull request or $GITHUB_STEP_SUMMARY."""
     document = report.document
     file.write(f"### spx eval: {title(document)}\n\n")
@@ -61,34 +60,37 @@ def write_markdown(report: Report, file: TextIO) -> None:
     file.write(f"\n{footnote(document)}\n")
 
 
-def columns(document: Document, *, arrows: bool = False) -> tuple[str, ...]:
+def columns(document: Outcome, *, arrows: bool = False) -> tuple[str, ...]:
     """Return the heads of the summary's columns; arrows tell which way is better."""
-    marks = {1: " ↑", -1: " ↓", 0: ""} if arrows else dict.fromkeys((1, -1, 0), "")
-    return ("method", "asked", "k", *(name + marks[METRICS[name].sign] for name in document.metrics))
+    marks = {1: " ↑", -1: " ↓"} if arrows else {}
+    shown = ("asked" if name == "k_requested" else name for name in document.columns)
+    return tuple(name + (marks.get(KNOWN[name].sign, "") if name in document.metrics else "") for name in shown)
 
 
-def cells(document: Document, rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+def cells(document: Outcome, rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of rows of the summary, rounded for people."""
     for row in rows:
-        asked = row.get("k_requested")
-        yield (
-            row["method"],
-            "-" if asked is None else f"{asked:g}",
-            rounded("k", row["k"]),
-            *(rounded(name, row[name]) for name in document.metrics),
-        )
+        yield tuple(_cell(name, row.get(name)) for name in document.columns)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    return f"{value:g}" if name == "k_requested" else rounded(name, value)
 
 
 def rounded(name: str, value: float) -> str:
     """Return a score as people read it, - where undefined."""
     if math.isnan(value):
         return "-"
-    if not METRICS[name].sign:
+    if isinstance(value, int):
+        return str(value)
+    if name in METRICS and not METRICS[name].sign:
         return f"{value:.1f}".removesuffix(".0")
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
-def title(document: Document) -> str:
+def title(document: Outcome) -> str:
     """Return what was evaluated, in a few words."""
     data = document.header["data"]
     split = f" {data['split']}" if data["split"] else ""
@@ -97,7 +99,7 @@ def title(document: Document) -> str:
     )
 
 
-def footnote(document: Document) -> str:
+def footnote(document: Outcome) -> str:
     """Return the settings that the scores depend on."""
     header = document.header
     parts = [f"spx {header['spx']}", f"annotations: {header['annotations']}"]

@@ -1,0 +1,159 @@
+"""What the commands that score share: reports on files and on the screen, gates, and the boundary benchmark."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from spx_cli.cli._output import complain, note, progress, table
+from spx_cli.errors import ParameterError
+from spx_cli.options import BoundaryOptions
+
+if TYPE_CHECKING:
+    from spx_cli.evaluation.boundaries import ContourSource
+    from spx_cli.evaluation.gates import Conditions, Report
+
+REPORT_OPTIONS = ("--json", "--csv", "--markdown", "--junit", "--html")
+STDOUT = "-"
+# So many lines name single failures; the JSON report names them all.
+MOST_LINES = 20
+
+
+class OptionalFiles(TyperCommand):
+    """A command whose report options stand alone, for standard output, or are followed by a file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a report option that no file follows the name of standard output."""
+        filled: list[str] = []
+        for arg, following in zip(args, [*args[1:], "--"], strict=False):
+            filled.append(arg)
+            if arg in REPORT_OPTIONS and following.startswith("-") and following != STDOUT:
+                filled.append(STDOUT)
+        return super().parse_args(ctx, filled)
+
+
+def report(name: str, what: str) -> Any:
+    """Return a report option."""
+    return typer.Option(name, metavar="[FILE]", help=f"{what}; without FILE on standard output.", show_default=False)
+
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.", show_default=False)]
+FailUnder = Annotated[
+    list[str] | None, typer.Option("--fail-under", metavar="METRIC=VALUE", help="Exit with 1 if a mean is less.")
+]
+FailOver = Annotated[
+    list[str] | None, typer.Option("--fail-over", metavar="METRIC=VALUE", help="Exit with 1 if a mean is more.")
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option("--baseline", metavar="FILE", help="Exit with 1 if worse than in this result of --json."),
+]
+MaxFailures = Annotated[
+    int, typer.Option("--max-failures", min=0, metavar="N", help="So many pairs may fail to be scored.")
+]
+Curve = Annotated[
+    Path | None,
+    typer.Option("--curve", metavar="FILE", help="The precision-recall curve, as .csv or .svg.", show_default=False),
+]
+Thresholds = Annotated[
+    int | None,
+    typer.Option("--thresholds", min=1, metavar="N", help="Levels at which contour maps are read. [default: 99]"),
+]
+AsJson = Annotated[str, report("--json", "Everything, as one document")]
+AsCsv = Annotated[str, report("--csv", "A row for each image, and annotation")]
+AsMarkdown = Annotated[str, report("--markdown", "Tables for a pull request")]
+AsJunit = Annotated[str, report("--junit", "Gates as test cases, for CI systems")]
+AsHtml = Annotated[str, report("--html", "A page with curves and pictures")]
+
+
+def wanted(**files: str) -> dict[str, str]:
+    """Return the reports that are asked for, by kind; ParameterError where several would go to standard output."""
+    outputs = {kind: file for kind, file in files.items() if file}
+    if list(outputs.values()).count(STDOUT) > 1:
+        raise ParameterError("only one report fits on standard output; give the others a file")
+    return outputs
+
+
+def curve_file(curve: Path | None) -> dict[str, str]:
+    """Return the report that --curve asks for, by kind."""
+    if curve is None:
+        return {}
+    kinds = {".csv": "curve", ".svg": "curve.svg"}
+    if curve.suffix.lower() not in kinds:
+        raise ParameterError(f"--curve writes .csv or .svg, not {curve.name}")
+    return {kinds[curve.suffix.lower()]: str(curve)}
+
+
+def benchmark(
+    data: Path,
+    sources: "Sequence[Path | ContourSource]",
+    options: BoundaryOptions,
+    conditions: "Conditions",
+    outputs: Mapping[str, str],
+    *,
+    foreign: Sequence[str] = (),
+    max_failures: int,
+    quiet: bool,
+) -> None:
+    """Score contour maps and tell; ParameterError for options, in `foreign`, and gates that are not about contours."""
+    from spx_cli import api
+    from spx_cli.metrics import CONTOUR_METRICS
+    from spx_cli.registry import unknown
+
+    if foreign:
+        raise ParameterError(f"{', '.join(foreign)} says nothing about contour maps; leave it out")
+    for name in conditions.metrics:
+        if name not in CONTOUR_METRICS:
+            raise unknown("metric of contour maps", name, CONTOUR_METRICS)
+    with progress("images", quiet=quiet) as tell:
+        document = api.evaluate_contours(data, sources, options, progress=tell)
+    deliver(conditions.judge(document, max_failures), outputs, quiet=quiet)
+
+
+def deliver(report: "Report[Any]", outputs: Mapping[str, str], *, quiet: bool) -> None:
+    """Write the reports, show the means unless a report took standard output, and exit with 1 if the run fails."""
+    for kind, file in outputs.items():
+        _deliver(kind, report, file)
+    _tell(report, quiet=quiet, with_table=STDOUT not in outputs.values())
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _deliver(kind: str, report: "Report[Any]", file: str) -> None:
+    from spx_cli.io import atomic
+    from spx_cli.reports import write
+
+    if file == STDOUT:
+        write(kind, report, sys.stdout)
+        return
+    # File names that are no UTF-8 must not stop a report.
+    with atomic(file) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as out:
+        write(kind, report, out)
+
+
+def _tell(report: "Report[Any]", *, quiet: bool, with_table: bool) -> None:
+    """Show the means on standard output, what failed and what the gates say on standard error."""
+    from spx_cli.reports.tables import cells, columns, title
+
+    document = report.document
+    if with_table:
+        head = columns(document, arrows=sys.stdout.isatty())
+        table(head, list(cells(document, document.summary)), title=title(document))
+        if document.at:
+            if not quiet:
+                note("at equal count, interpolated linearly along the achieved counts:")
+            table(head, list(cells(document, document.at)))
+    for failure in document.failures[:MOST_LINES]:
+        complain(failure.error)
+    if (more := len(document.failures) - MOST_LINES) > 0:
+        complain(f"and {more} more that could not be scored; --json names them all")
+    for verdict in report.verdicts:
+        if not verdict.passed:
+            complain(f"gate failed: {verdict}")
+        elif not quiet:
+            note(f"gate passed: {verdict}")
+    if not document.pairs:
+        complain("no pair was scored")

@@ -1,0 +1,99 @@
+"""The work on many images that every evaluation shares: spread over processes, kept as it comes, resumed."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from spx_cli.datasets import Entry
+from spx_cli.evaluation.document import Failure
+from spx_cli.evaluation.ledger import Ledger, cache_file
+from spx_cli.options import DataOptions
+from spx_cli.pool import cores, spread
+
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+Record = dict[str, Any]
+
+
+class Task(Protocol):
+    """One image to score, and what is to be scored of it."""
+
+    @property
+    def entry(self) -> Entry:
+        """The files of the image and its annotations."""
+        ...
+
+    def digest(self) -> str:
+        """Return what tells one content of all files that the scores depend on from another, '' for an unread one."""
+        ...
+
+
+T = TypeVar("T", bound=Task)
+
+
+def score_all(
+    entries: Sequence[Entry],
+    task_of: Callable[[Entry], T],
+    score: Callable[[T], Record],
+    options: DataOptions,
+    *,
+    settings: Mapping[str, Any],
+    key: str,
+    progress: Progress,
+) -> Ledger:
+    """Return the records of all entries by id: those of a resumed run whose files are the same, the others made anew.
+
+    score : gives a record with `digest`, `rows` and `failures`; picklable and small, for it goes to the workers.
+    settings : what decides on the numbers; a run with others is not resumed.
+    key : the name that only this scoring has in the user's cache.
+    """
+    kept = options.rows or (cache_file(key) if options.cached else None)
+    ledger = Ledger(settings, kept, resume=options.resume)
+    try:
+        _fill(ledger, entries, task_of, score, options.jobs or cores(), progress)
+    except KeyboardInterrupt:
+        if kept:
+            _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)
+        raise
+    if kept and not options.rows:
+        kept.unlink(missing_ok=True)  # the open ledger outlives its name
+    return ledger
+
+
+def _fill(
+    ledger: Ledger,
+    entries: Sequence[Entry],
+    task_of: Callable[[Entry], T],
+    score: Callable[[T], Record],
+    jobs: int,
+    progress: Progress,
+) -> None:
+    """Score what the ledger does not hold yet."""
+    todo = []
+    for entry in entries:
+        if entry.id not in ledger or not ledger[entry.id]["digest"] == task_of(entry).digest() != "":
+            todo.append(entry)
+    done = len(entries) - len(todo)
+    progress(done, len(entries))
+    tasks = map(task_of, todo)
+    jobs = min(jobs, len(todo))
+    results: Iterable[tuple[T, Record | None]]
+    results = spread(score, tasks, jobs=jobs) if jobs > 1 else ((task, score(task)) for task in tasks)
+    for task, record in results:
+        lost = Failure(task.entry.id, None, None, f"the worker that scored {task.entry.id} died: out of memory?")
+        ledger.add(task.entry.id, record or {"digest": "", "rows": [], "failures": [lost]})
+        progress(done := done + 1, len(entries))
+
+
+def digest(entry: Entry, files: Iterable[Path]) -> str:
+    """Return a digest of the files of an entry and of others, '' where one cannot be read."""
+    total = hashlib.blake2b(digest_size=16)
+    try:
+        for path in (entry.image, *entry.truths, *files):
+            total.update(hashlib.blake2b(path.read_bytes()).digest())
+    except OSError:
+        return ""
+    return total.hexdigest()
