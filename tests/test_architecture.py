@@ -14,8 +14,8 @@ SOURCE = Path(spx_cli.__file__).parent
 # From the ground up: a part imports only from lines above its own.
 LAYERS = (
     "_version errors",
-    "registry types",
-    "color device params pool",
+    "pool registry types",
+    "color device params",
     "io options regions",
     "datasets weights",
     "methods metrics",

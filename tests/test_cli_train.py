@@ -78,7 +78,7 @@ def test_resume(folder, capsys):
         (["--set", "lrr=1"], 2, "unknown parameter of the recipe 'lrr'; did you mean 'lr'?"),
         (["--set", "lr=fast"], 2, "lr must be float, not 'fast'"),
         (["--lr", "-1"], 2, "lr must be > 0, not -1.0"),
-        (["--amp", "fp8"], 2, "amp must be one of none, bf16"),
+        (["--amp", "fp8"], 2, "amp must be one of none, tf32, bf16"),
         (["--layout", "foulder"], 2, "did you mean 'folder'?"),
         (["--split", "nowhere"], 1, "nowhere"),
         (["--config", "absent.toml"], 2, "no such file: absent.toml"),

@@ -1,9 +1,20 @@
-"""Where networks run: one place that knows the devices of this machine."""
+"""Where networks run, and in which arithmetic: one place that knows the devices of this machine."""
 
+import os
 import re
-from typing import TYPE_CHECKING
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
-from spx_cli.errors import DeviceError, ParameterError
+from spx_cli.errors import DeviceError, OutOfMemory, ParameterError
+from spx_cli.pool import cores
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 if TYPE_CHECKING:
     import torch
@@ -39,3 +50,65 @@ def synchronize(device: "torch.device") -> None:
 
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+_turn = threading.RLock()
+
+
+@contextmanager
+def turn(device: "torch.device", precision: str = "float32", *, tuned: bool = False) -> Iterator[None]:
+    """Work on a device: on CUDA one thread at a time, in the arithmetic that `precision` names.
+
+    float32 means float32: PyTorch alone would let convolutions round their inputs to TF32. tuned : try convolution
+    algorithms out and take the fastest, as training does; else the same ones are taken every time, for the same bytes.
+
+    Raises OutOfMemory where the device's memory does not suffice.
+    """
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    _spend_warning()
+    tf32, before, full = precision == "tf32", torch.get_float32_matmul_precision(), ""
+    with (
+        _turn,
+        torch.cuda.device(device),
+        torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=not tuned, allow_tf32=tf32),
+    ):
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            full = str(error).split(". ")[0]
+        finally:
+            torch.set_float32_matmul_precision(before)
+        if full:  # here the failed attempt holds no memory any more
+            torch.cuda.empty_cache()
+            raise OutOfMemory(full)
+
+
+@cache
+def _spend_warning() -> None:
+    """Let PyTorch say once, unheard, that newer versions have other names for these settings: 2.6 has only these."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision(torch.get_float32_matmul_precision())
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            pass
+
+
+def each(device: "torch.device", function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return function(item) for all items: in threads where a GPU would wait for them, else one after the other."""
+    items = list(items)
+    if device.type != "cuda" or len(items) == 1:
+        return [function(item) for item in items]
+    return list(_helpers(os.getpid()).map(function, items))
+
+
+@cache
+def _helpers(process: int) -> ThreadPoolExecutor:
+    # Keyed by the process: the threads of a pool do not survive a fork.
+    return ThreadPoolExecutor(cores(), thread_name_prefix="spx-helper")

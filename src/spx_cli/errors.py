@@ -13,6 +13,7 @@ SpxError
 ├── OutputError      an output that cannot be written
 ├── NothingToDo      no input at all
 ├── DeviceError      a device that this machine does not have
+├── OutOfMemory      (also MemoryError)  a device's memory does not suffice
 └── MissingExtra     an optional package that is not installed
 
 The command line prints the message of an SpxError in one line and nothing else; any other exception is a bug of ours.
@@ -78,6 +79,10 @@ class DeviceError(SpxError):
     """A device that this machine does not have."""
 
     exit_code = 2
+
+
+class OutOfMemory(SpxError, MemoryError):
+    """The memory of a device does not suffice; the message says what helps."""
 
 
 class MissingExtra(SpxError, ImportError):

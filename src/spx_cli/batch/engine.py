@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -36,8 +36,10 @@ from spx_cli.types import Image, Labels
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
 
-# Threads that decode, encode and wait for the disk beside the one that segments; a GPU takes more to feed.
-_IO_THREADS, _FEEDING_THREADS = 2, 8
+# Threads that decode, encode and wait for the disk beside the one that segments; a GPU takes all cores to feed.
+_IO_THREADS = 2
+# Groups under way on a GPU: one there, and two on the CPU before and after.
+_CUDA_GROUPS = 3
 # What a worker gets at a time lasts about so long: little to lose, enough to overlap one image with the next.
 _PORTION_SECONDS = 0.1
 # Images of one size that a GPU gets together, unless the caller says otherwise.
@@ -56,6 +58,12 @@ class _Loaded(NamedTuple):
     task: Task
     image: Image
     digest: str
+
+
+class _Segmented(NamedTuple):
+    loaded: _Loaded
+    labels: Labels | Failure
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,15 +168,19 @@ def _is_done(task: Task, entry: Entry) -> bool:
 
 
 def _in_threads(job: Job, tasks: Iterator[Task]) -> Iterator[_Outcome]:
-    """Segment in this thread while others read what comes and write what is done."""
-    size = job.options.batch_size or 1
-    ahead = size + 1
+    """Segment in this thread while others read what comes and write what is done.
+
+    With a GPU others segment, too: it works on one group while the CPU finishes the one before.
+    """
+    gpu, size = job.device.startswith("cuda"), job.options.batch_size or 1
+    ahead = _CUDA_GROUPS * size + 1 if gpu else size + 1
     groups: dict[tuple[int, ...], list[_Loaded]] = {}
+    segmenting: deque[Future[list[_Segmented]]] = deque()
     writing: deque[Future[_Outcome]] = deque()
-    with ThreadPoolExecutor(_IO_THREADS if size == 1 else min(_FEEDING_THREADS, cores())) as threads:
+    with ThreadPoolExecutor(cores() if gpu else _IO_THREADS) as threads, _crew(gpu) as crew:
         reading = deque(threads.submit(_read, job, task) for task in islice(tasks, ahead))
         try:
-            while reading or groups:
+            while reading or groups or segmenting:
                 if reading:
                     loaded = reading.popleft().result()
                     reading.extend(threads.submit(_read, job, task) for task in islice(tasks, 1))
@@ -177,13 +189,31 @@ def _in_threads(job: Job, tasks: Iterator[Task]) -> Iterator[_Outcome]:
                     else:
                         groups.setdefault(loaded.image.shape, []).append(loaded)
                 for group in _due(groups, size, last=not reading):
-                    writing.extend(threads.submit(_write, job, *result) for result in _segment(job, group))
+                    segmenting.append(crew(_segment, job, group))
+                while segmenting and (not reading or len(segmenting) >= _CUDA_GROUPS or segmenting[0].done()):
+                    writing.extend(threads.submit(_write, job, *result) for result in segmenting.popleft().result())
                 while writing and (len(writing) > ahead or writing[0].done()):
                     yield writing.popleft().result()
             while writing:
                 yield writing.popleft().result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _crew(threads: bool) -> Iterator[Callable[..., Future[Any]]]:
+    """Yield what calls a function, in threads or at once, and returns the future of its result."""
+    if threads:
+        with ThreadPoolExecutor(_CUDA_GROUPS) as crew:
+            yield crew.submit
+    else:
+
+        def call(function: Callable[..., R], *args: Any) -> Future[R]:
+            done: Future[R] = Future()
+            done.set_result(function(*args))
+            return done
+
+        yield call
 
 
 def _due(groups: dict[tuple[int, ...], list[_Loaded]], size: int, *, last: bool) -> Iterator[list[_Loaded]]:
@@ -245,16 +275,16 @@ def _read(job: Job, task: Task) -> _Loaded | _Outcome:
     return _Outcome(task, job.result(task, loaded)) if isinstance(loaded, Failure) else loaded
 
 
-def _segment(job: Job, group: Sequence[_Loaded]) -> list[tuple[_Loaded, Labels | Failure, float]]:
+def _segment(job: Job, group: Sequence[_Loaded]) -> list[_Segmented]:
     """Return the label map of each image, or why there is none, and the seconds it took."""
     started, options = time.perf_counter(), job.options
     segment = partial(job.method.segment_batch, native_count=options.native_count, raw=options.raw)
     maps = _attempt(group[0].task, partial(segment, [loaded.image for loaded in group], options.n_segments))
     seconds = round((time.perf_counter() - started) / len(group), 6)
     if not isinstance(maps, Failure):
-        return [(loaded, labels, seconds) for loaded, labels in zip(group, maps, strict=True)]
+        return [_Segmented(loaded, labels, seconds) for loaded, labels in zip(group, maps, strict=True)]
     if len(group) == 1:
-        return [(group[0], maps, seconds)]
+        return [_Segmented(group[0], maps, seconds)]
     return [result for loaded in group for result in _segment(job, [loaded])]
 
 

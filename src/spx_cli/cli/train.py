@@ -48,7 +48,7 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samp
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 Crop = Annotated[int | None, typer.Option("--crop", min=0, help="Side of the random crop, pixels; 0: whole images.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of first weights, order of samples, and crops.")]
-Amp = Annotated[str | None, typer.Option("--amp", help="none or bf16.")]
+Amp = Annotated[str | None, typer.Option("--amp", help="none, tf32 or bf16.")]
 Start = Annotated[str | None, typer.Option("--weights", metavar="PATH", help="Weights to start from.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in RUN where its last checkpoint stands.")]
 Half = Annotated[bool, typer.Option("--half", help="Export the weights as float16, half the size.")]

@@ -36,12 +36,15 @@ def contour_loss(scores: Tensor, truth: Tensor) -> Tensor:
 
 def contour_maps(scores: Tensor | None, size: tuple[int, int], count: int) -> Sequence[NDArray[np.float32] | None]:
     """Return for `count` images the chance of a border at each pixel, (*size), or None without scores (B, h, w)."""
-    if scores is None:
-        return [None] * count
-    chances = scores.float().sigmoid()[:, None]
-    if chances.shape[2:] != size:
-        chances = functional.interpolate(chances, size, mode="bilinear")
-    return list(chances[:, 0].contiguous().cpu().numpy())
+    return [None] * count if scores is None else list(chances(scores, size).cpu().numpy())
+
+
+def chances(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the chance of a border at each pixel, (B, *size) float32, for scores (B, h, w)."""
+    found = scores.float().sigmoid()[:, None]
+    if found.shape[2:] != size:
+        found = functional.interpolate(found, size, mode="bilinear")
+    return found[:, 0].contiguous()
 
 
 def padded(images: Tensor, multiple: int, rest: int = 0) -> Tensor:

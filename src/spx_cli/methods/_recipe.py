@@ -39,7 +39,11 @@ class Recipe:
     ema: float = param(
         0.0, "decay per step of the averaged weights, which are validated and exported; 0 = off", ge=0, le=1
     )
-    amp: str = param("none", "autocast of the forward pass", choices=("none", "bf16"))
+    amp: str = param(
+        "none",
+        "arithmetic of the forward pass; tf32 is for CUDA, and means none elsewhere",
+        choices=("none", "tf32", "bf16"),
+    )
     crop: int = param(0, "side of the random square crop, pixels; 0 = whole images", ge=0)
     scale_min: float = param(1.0, "smallest random magnification", gt=0)
     scale_max: float = param(1.0, "largest random magnification", gt=0)

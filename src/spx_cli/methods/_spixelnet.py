@@ -1,5 +1,7 @@
 """What SIN and FCN share: an encoder that halves the image four times, and the grid of superpixels it implies."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,14 @@ def grid_shape(size: tuple[int, int], n_segments: int) -> tuple[int, int]:
 
 def normalise(images: Tensor) -> Tensor:
     """Return uint8 RGB (B, 3, H, W) as the float32 that the networks take."""
-    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
-    return images / 255 - mean
+    return images / 255 - _mean(images.device)
+
+
+# Kept for good: a captured CUDA graph may read it.
+@cache
+def _mean(where: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what a segmentation leaves here must serve training too
+        return torch.tensor(MEAN, device=where)[:, None, None]
 
 
 class Encoder(nn.Module):

@@ -1,10 +1,11 @@
 """What the methods with a trained network share: weights, device, recipes, and the network itself."""
 
 import copy
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spx_cli import device, weights
-from spx_cli.errors import ParameterError, WeightsError
+from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
 from spx_cli.methods.base import Method, check_count, check_image, finished
@@ -35,8 +36,9 @@ class TorchMethod(Method):
 
     weights: str = param("", "bundled weights by name, or the path of a .safetensors file")
     device: str = param("auto", "auto, cpu, cuda or cuda:N")
-    # On a CPU that computes in it, bfloat16 doubles the speed and keeps ASA; it moves 2 to 4 % of the pixels.
-    precision: str = param("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
+    # On a CPU that computes in it, bfloat16 doubles the speed and keeps ASA; it moves 2 to 4 % of the pixels. On CUDA,
+    # tf32 is float32 whose products are rounded to 10 bits; the CPU knows no such thing.
+    precision: str = param("float32", "arithmetic of the network", choices=("float32", "tf32", "bfloat16"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,9 +78,9 @@ class TorchMethod(Method):
         mirrored : it sees each of them from left to right and from right to left.
         """
         check_image(image)
-        size, where = image.shape[:2], next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        total = torch.zeros(size, device=where)
-        with torch.inference_mode():
+        size, where = image.shape[:2], self.where
+        with device.turn(where, self.precision), torch.inference_mode():
+            total = torch.zeros(size, device=where)
             for scale in scales:
                 scaled = size if scale == 1 else tuple(max(1, round(scale * side)) for side in size)
                 seen = stack([resize_image(image, (scaled[0], scaled[1]))], where)
@@ -90,7 +92,7 @@ class TorchMethod(Method):
                         else scores.sigmoid()
                     )
                     total += (chances if view is seen else chances.flip(3))[0, 0]
-        return (total / (len(scales) * (1 + mirrored))).cpu().numpy()
+            return (total / (len(scales) * (1 + mirrored))).cpu().numpy()
 
     def deploy(self, network: nn.Module) -> nn.Module:
         """Return what segments in place of `network`, which it may change: as fast, and as small, as can be."""
@@ -103,7 +105,7 @@ class TorchMethod(Method):
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return about n_segments labels and the features in which to finish them."""
-        return self.assign_batch([image], n_segments)[0]
+        return self._tasks([image], n_segments)[0]()
 
     def segment_batch(
         self,
@@ -114,18 +116,43 @@ class TorchMethod(Method):
         raw: bool = False,
         contours: Sequence[Contours] | None = None,
     ) -> list[Labels]:
-        """Return the label map of each image; those of one size go through the network together."""
+        """Return the label map of each image; those of one size go through the network together.
+
+        Threads may call it side by side: one has the GPU while others finish their maps on the CPU.
+        """
         if len({image.shape for image in images}) != 1:
             return super().segment_batch(images, n_segments, native_count=native_count, raw=raw, contours=contours)
         for image in images:
             check_image(image)
         check_count(n_segments, images[0])
-        assignments = self.assign_batch(images, self._asked(images[0], n_segments, native_count or raw))
+        asked = self._asked(images[0], n_segments, native_count or raw)
+
+        def done(work: tuple[Callable[[], Assignment], Contours | None]) -> Labels:
+            task, guide = work
+            return finished(task(), n_segments, native_count, raw, guide)
+
         guides = [None] * len(images) if contours is None else contours
-        return [
-            finished(assignment, n_segments, native_count, raw, guide)
-            for assignment, guide in zip(assignments, guides, strict=True)
-        ]
+        return device.each(self.where, done, zip(self._tasks(images, asked), guides, strict=True))
+
+    def tasks(self, images: Sequence[Image], n_segments: int) -> Sequence[Callable[[], Assignment]]:
+        """Return for each image what is left to do on the CPU for its assignment."""
+        with device.turn(self.where, self.precision):
+            return [partial(_same, assignment) for assignment in self.assign_batch(images, n_segments)]
+
+    def _tasks(self, images: Sequence[Image], n_segments: int) -> Sequence[Callable[[], Assignment]]:
+        try:
+            return self.tasks(images, n_segments)
+        except OutOfMemory as error:
+            height, width, _ = images[0].shape
+            many = f"{len(images)} images" if len(images) > 1 else "an image"
+            smaller = "fewer at a time (--batch-size 1), " if len(images) > 1 else ""
+            help = f"{smaller}-p precision=bfloat16 or the CPU (--device cpu) may do"
+            raise OutOfMemory(f"not enough GPU memory for {many} of {height} x {width}: {help}. {error}") from None
+
+    @property
+    def where(self) -> torch.device:
+        """The device of the network."""
+        return next((p.device for p in self.network.parameters()), device.pick(self.device))
 
     def load(self) -> nn.Module:
         """Return the network with its weights, on the CPU, ready to be trained on or built into another."""
@@ -161,7 +188,9 @@ class TorchMethod(Method):
     @cached_property
     def network(self) -> nn.Module:
         """The network as it segments: on `device`, in eval mode, without gradients."""
-        return self._ready(self.load(), device.pick(self.device))
+        with _loading:  # of threads that come together the first loads it
+            loaded = self.__dict__.get("network")
+            return self._ready(self.load(), device.pick(self.device)) if loaded is None else loaded
 
     def bind(self, network: nn.Module) -> Self:
         """Return a copy that segments with the present weights of `network`, as training does to validate."""
@@ -176,7 +205,14 @@ class TorchMethod(Method):
         return ready.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "network"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("network", "graphs")}
+
+
+_loading = threading.RLock()
+
+
+def _same(assignment: Assignment) -> Assignment:
+    return assignment
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -205,11 +241,15 @@ def fold(network: nn.Module) -> nn.Module:
 
 
 def stack(images: Sequence[Image], where: torch.device) -> Tensor:
-    """Return images of one size as a uint8 tensor (B, 3, H, W), channels_last."""
-    return torch.from_numpy(np.stack(images)).to(where).permute(0, 3, 1, 2)
+    """Return images of one size as a uint8 tensor (B, 3, H, W), channels_last; a copy to a GPU is not waited for."""
+    cuda = where.type == "cuda"
+    batch = torch.empty(len(images), *images[0].shape, dtype=torch.uint8, pin_memory=cuda)
+    np.stack(images, out=batch.numpy())
+    return batch.to(where, non_blocking=cuda).permute(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=4)
+# Kept for good: a captured CUDA graph may read it.
+@cache
 def _lab_tables(where: torch.device) -> tuple[Tensor, Tensor]:
     level = torch.arange(256, dtype=torch.float64) / 255
     linear = torch.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
@@ -218,12 +258,28 @@ def _lab_tables(where: torch.device) -> tuple[Tensor, Tensor]:
         dtype=torch.float64,
     )
     white = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64)
-    return linear.float().to(where), (to_xyz / white[:, None]).float().to(where)
+    with torch.inference_mode(False):  # what a segmentation leaves here must serve training too
+        return linear.float().to(where), (to_xyz / white[:, None]).float().to(where)
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
     """Return Lab (D65) as float32 (B, 3, H, W) of uint8 RGB, on the same device; `color.rgb_to_lab` for tensors."""
     linear, to_xyz = _lab_tables(images.device)
-    t = torch.einsum("dc,bchw->bdhw", to_xyz, linear[images.long()])
+    rgb = linear[images.long()]
+    # Written out: as a matrix product it would be rounded wherever products are, under autocast or in TF32.
+    t = sum((rgb[:, c : c + 1] * to_xyz[:, c, None, None] for c in range(3)), start=torch.zeros_like(rgb))
     f = torch.where(t > 0.008856, t.clamp(min=1e-6).pow(1 / 3), 7.787 * t + 16 / 116)
     return torch.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+INPUTS = 5  # L, a, b, y, x
+
+
+def scaled_inputs(lab: Tensor, color_scale: float, position_scale: float) -> Tensor:
+    """Return (B, 5, H, W), channels_last: scaled L, a, b and the scaled row and column of each pixel, from 0."""
+    batch, _, height, width = lab.shape
+    x = lab.new_empty(batch, height, width, INPUTS).permute(0, 3, 1, 2)
+    x[:, :3] = lab * color_scale
+    x[:, 3] = torch.arange(height, device=lab.device)[:, None] * position_scale
+    x[:, 4] = torch.arange(width, device=lab.device) * position_scale
+    return x

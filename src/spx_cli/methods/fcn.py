@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
-from spx_cli.methods._contours import contour_loss, contour_maps, padded
+from spx_cli.methods._contours import chances, contour_loss, padded
+from spx_cli.methods._feedforward import FeedForward
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, grid_shape, normalise
-from spx_cli.methods._torch import TorchMethod, stack
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -23,7 +24,7 @@ _FACTOR = 0.005  # of the whole loss; only the authors' code has it
 
 
 @dataclass(frozen=True, kw_only=True)
-class FCN(TorchMethod):
+class FCN(FeedForward):
     """The count is met by resizing the image to 16 pixels per superpixel; the map comes back at full size."""
 
     name = "fcn"
@@ -69,24 +70,23 @@ class FCN(TorchMethod):
             loss = loss + _FACTOR * height * width * contour_loss(scores[:, 9], truth)
         return loss
 
-    def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
-        """Return the cell with the highest score for each pixel, at the size of the images, and Lab."""
-        height, width, _ = images[0].shape
-        size = height, width
-        rows, columns = grid_shape(size, n_segments)
-        grid = Grid(CELL * rows, CELL * columns, rows, columns)
-        network = self.network
-        where = next(network.parameters()).device
-        with torch.inference_mode():
-            small = [resize_image(image, (grid.height, grid.width)) for image in images]
-            scores = network(normalise(stack(small, where))).float()
-            maps = association.hard_labels(scores[:, :9], grid).int().cpu().numpy()
-            border = scores[:, 9] if self.contours and scores.shape[1] > 9 else None
-            contours = contour_maps(border, size, len(images))
-        return [
-            Assignment(resize_labels(labels, size), rgb_to_lab(image), POSITION, contour)
-            for labels, contour, image in zip(maps, contours, images, strict=True)
-        ]
+    def prepare(self, image: Image, n_segments: int) -> Image:
+        """Return the image at the size of 16 pixels per cell."""
+        rows, columns = grid_shape(image.shape[:2], n_segments)
+        return resize_image(image, (CELL * rows, CELL * columns))
+
+    def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:
+        """Return the cell with the highest score for each pixel, int32 (B, h, w), and the contours."""
+        height, width = images.shape[2:]
+        grid = Grid(height, width, height // CELL, width // CELL)
+        scores = self.network(normalise(images)).float()
+        labels = association.hard_labels(scores[:, :9], grid).int()
+        return (labels, chances(scores[:, 9], size)) if self.contours and scores.shape[1] > 9 else (labels,)
+
+    def complete(self, image: Image, *outputs: NDArray[Any]) -> Assignment:
+        """Return the map at the size of the image, and Lab."""
+        labels, contours = outputs[0], outputs[1] if len(outputs) > 1 else None
+        return Assignment(resize_labels(labels, image.shape[:2]), rgb_to_lab(image), POSITION, contours)
 
     def contour_scores(self, images: Tensor) -> Tensor:
         """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size."""

@@ -7,9 +7,8 @@ pixel takes the label of one of the two old ones beside it, so superpixels stay 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,11 +16,12 @@ from torch.nn import functional
 
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
-from spx_cli.methods._contours import contour_loss, contour_maps, padded
+from spx_cli.methods._contours import chances, contour_loss, padded
+from spx_cli.methods._feedforward import FeedForward
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, grid_shape, normalise
-from spx_cli.methods._torch import TorchMethod, fold, stack
+from spx_cli.methods._torch import fold
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -41,7 +41,7 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SIN(TorchMethod):
+class SIN(FeedForward):
     """Interpolates a grid of labels up to the image; compact, and connected by construction."""
 
     name = "sin"
@@ -88,29 +88,21 @@ class SIN(TorchMethod):
             loss = loss + _FACTOR * truth[0].numel() * contour_loss(scores, truth)
         return loss
 
-    def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
-        """Return the interpolated maps at the size of the images, and Lab."""
-        height, width, _ = images[0].shape
-        rows, columns = grid_shape((height, width), n_segments)
-        maps, scores = self.interpolate(images, rows, columns)
-        contours = contour_maps(scores if self.contours else None, (height, width), len(images))
-        return [
-            Assignment(resize_labels(labels, (height, width)), rgb_to_lab(image), POSITION, contour)
-            for labels, contour, image in zip(maps, contours, images, strict=True)
-        ]
+    def prepare(self, image: Image, n_segments: int) -> Image:
+        """Return the image at the size of 16 pixels from one grid point to the next."""
+        rows, columns = grid_shape(image.shape[:2], n_segments)
+        return resize_image(image, (CELL * (rows - 1) + 1, CELL * (columns - 1) + 1))
 
-    def interpolate(self, images: Sequence[Image], rows: int, columns: int) -> tuple[NDArray[np.int32], Tensor | None]:
-        """Return maps at the network's size, (B, 16 rows - 15, 16 columns - 15), and the scores of contours.
+    def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:
+        """Return the interpolated maps at the network's size, int32 (B, h, w), and the contours."""
+        leads, scores = cast(Interpolator, self.network).with_contours(normalise(images))
+        labels = expand(leads)
+        return (labels,) if scores is None or not self.contours else (labels, chances(scores, size))
 
-        The ids of a map are 0.. in raster order.
-        """
-        size = (CELL * (rows - 1) + 1, CELL * (columns - 1) + 1)
-        network = cast(Interpolator, self.network)
-        where = next(network.parameters()).device
-        with torch.inference_mode():
-            x = normalise(stack([resize_image(image, size) for image in images], where))
-            leads, scores = network.with_contours(x)
-            return expand(leads), scores
+    def complete(self, image: Image, *outputs: NDArray[Any]) -> Assignment:
+        """Return the map at the size of the image, and Lab."""
+        labels, contours = outputs[0], outputs[1] if len(outputs) > 1 else None
+        return Assignment(resize_labels(labels, image.shape[:2]), rgb_to_lab(image), POSITION, contours)
 
     def contour_scores(self, images: Tensor) -> Tensor:
         """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size."""
@@ -129,16 +121,15 @@ class SIN(TorchMethod):
         return {name: value for name, value in state.items() if not name.startswith(unused)}
 
 
-def expand(leads: Sequence[Level]) -> NDArray[np.int32]:
-    """Return the label maps (B, H, W) of leads, coarse to fine; a lead of 0 chooses the left or upper neighbour."""
+def expand(leads: Sequence[Level]) -> Tensor:
+    """Return label maps, int32 (B, H, W), of leads, coarse to fine; a lead of 0 chooses the left or upper neighbour."""
     batch, rows, columns = leads[0].horizontal.shape
     grid = torch.arange(rows * (columns + 1), dtype=torch.int32, device=leads[0].horizontal.device)
     labels = grid.view(1, rows, columns + 1).expand(batch, -1, -1)
     for lead in leads:
         labels = insert(labels, lead.horizontal)
         labels = insert(labels.transpose(1, 2), lead.vertical.transpose(1, 2)).transpose(1, 2)
-    maps: NDArray[np.int32] = labels.contiguous().cpu().numpy()
-    return maps
+    return labels.contiguous()
 
 
 def insert(labels: Tensor, lead: Tensor) -> Tensor:

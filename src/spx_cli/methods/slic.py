@@ -1,16 +1,18 @@
 """SLIC and SLICO (Achanta et al., TPAMI 2012): k-means in (L, a, b, y, x); each centre searches a 2S x 2S window."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 from numba import njit
 
+from spx_cli import device
 from spx_cli.color import FIXED_POINT, POSITION, lab_planes
 from spx_cli.methods._grid import grid_seeds
 from spx_cli.methods.base import Method
 from spx_cli.params import param
-from spx_cli.types import Assignment, Image
+from spx_cli.types import Assignment, Contours, Image, Labels
 
 _PAD = 32  # columns beside the image, so that the windows of usual superpixels need no clipping
 _BAND = 32  # rows of a band in which distances are kept
@@ -21,7 +23,8 @@ _LANES = 16  # windows are a multiple of this wide, so that the vectorised loop 
 class SLIC(Method):
     """Compact superpixels by local k-means in colour and position; the fastest method here.
 
-    Deterministic. Rounds look at every `row_step`-th row only; a last full round labels every pixel.
+    Deterministic. Rounds look at every `row_step`-th row only; a last full round labels every pixel. On CUDA they look
+    at all rows, and at nine centres per pixel: nearly the same superpixels.
     """
 
     name = "slic"
@@ -30,11 +33,42 @@ class SLIC(Method):
 
     compactness: float = param(18.0, "m, weight of distance in position against distance in Lab", gt=0)
     iterations: int = param(5, "rounds of k-means", ge=1)
-    row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
+    row_step: int = param(3, "rows: a round visits every row_step-th row; on the CPU", ge=1)
+    device: str = param("cpu", "cpu, cuda, cuda:N or auto")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        device.check(self.device)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map of the nearest centres; it may be disconnected."""
+        # To ask for any other device costs the import of torch.
+        if self.device != "cpu" and (where := device.pick(self.device)).type == "cuda":
+            from spx_cli.methods import _slic_cuda
+
+            labels = _slic_cuda.cluster(image, n_segments, self.compactness, self.iterations, where)
+            return Assignment(labels, lab_planes(image).transpose(1, 2, 0), POSITION * FIXED_POINT)
         return _cluster(image, n_segments, self.compactness, self.iterations, self.row_step, adaptive=False)
+
+    def segment_batch(
+        self,
+        images: Sequence[Image],
+        n_segments: int = 200,
+        *,
+        native_count: bool = False,
+        raw: bool = False,
+        contours: Sequence[Contours] | None = None,
+    ) -> list[Labels]:
+        """Return the label map of each image; threads finish some while the GPU has others."""
+        if self.device == "cpu":
+            return super().segment_batch(images, n_segments, native_count=native_count, raw=raw, contours=contours)
+
+        def segment(work: tuple[Image, Contours | None]) -> Labels:
+            image, guide = work
+            return self.segment(image, n_segments, native_count=native_count, raw=raw, contours=guide)
+
+        guides = [None] * len(images) if contours is None else contours
+        return device.each(device.pick(self.device), segment, zip(images, guides, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

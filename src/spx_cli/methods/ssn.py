@@ -3,26 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, SoftSuperpixels
-from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._contours import chances, contour_loss
+from spx_cli.methods._feedforward import FeedForward
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import TorchMethod, rgb_to_lab, stack
+from spx_cli.methods._torch import INPUTS, rgb_to_lab, scaled_inputs
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
-INPUTS = 5  # L, a, b, y, x
-
 
 @dataclass(frozen=True, kw_only=True)
-class SSN(TorchMethod):
+class SSN(FeedForward):
     """Clusters of learned pixel features, each pixel choosing among the nine seeds of the grid around it."""
 
     name = "ssn"
@@ -90,18 +90,17 @@ class SSN(TorchMethod):
         loss = reconstruction_loss(soft.q, truth, grid) + self.compactness * compactness_loss(soft.q, grid)
         return loss if scores is None else loss + 0.5 * contour_loss(scores, truth)
 
-    def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
-        """Return the hard labels after `iterations` rounds, and the features that were clustered."""
-        height, width, _ = images[0].shape
-        grid = seed_grid((height, width), n_segments)
-        network = self.network
-        where = next((p.device for p in network.parameters()), torch.device("cpu"))
-        with torch.inference_mode():
-            features, scores = _with_contours(network, self.inputs(stack(images, where), grid))
-            labels = association.cluster_labels(features, grid, self.iterations).cpu().numpy()
-            rows = features.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            contours = contour_maps(scores if self.contours else None, (height, width), len(images))
-        return [Assignment(one, row, 0.0, contour) for one, row, contour in zip(labels, rows, contours, strict=True)]
+    def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:
+        """Return the hard labels after `iterations` rounds, the features that were clustered, and the contours."""
+        grid = seed_grid(size, n_segments)
+        features, scores = _with_contours(self.network, self.inputs(images, grid))
+        labels = association.cluster_labels(features, grid, self.iterations)
+        rows = features.permute(0, 2, 3, 1).contiguous()
+        return (labels, rows) if scores is None or not self.contours else (labels, rows, chances(scores, size))
+
+    def complete(self, image: Image, *outputs: NDArray[Any]) -> Assignment:
+        """Return the labels with their features."""
+        return Assignment(outputs[0], outputs[1], 0.0, outputs[2] if len(outputs) > 2 else None)
 
     def contour_scores(self, images: Tensor) -> Tensor:
         """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size.
@@ -139,16 +138,6 @@ def seed_grid(size: tuple[int, int], n_segments: int) -> Grid:
 def position_scale(grid: Grid, eta: float) -> float:
     """Return gamma_pos, the scale of pixel coordinates: eta times the larger number of cells per pixel."""
     return eta * max(grid.rows / grid.height, grid.columns / grid.width)
-
-
-def scaled_inputs(lab: Tensor, color_scale: float, position_scale: float) -> Tensor:
-    """Return (B, 5, H, W), channels_last: scaled L, a, b and the scaled row and column of each pixel, from 0."""
-    batch, _, height, width = lab.shape
-    x = lab.new_empty(batch, height, width, INPUTS).permute(0, 3, 1, 2)
-    x[:, :3] = lab * color_scale
-    x[:, 3] = torch.arange(height, device=lab.device)[:, None] * position_scale
-    x[:, 4] = torch.arange(width, device=lab.device) * position_scale
-    return x
 
 
 def reconstruction_loss(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:

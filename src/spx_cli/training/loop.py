@@ -19,9 +19,9 @@ import time
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,15 +33,17 @@ from torch import distributed as dist
 from spx_cli import weights
 from spx_cli._version import __version__
 from spx_cli.datasets import Sample
-from spx_cli.device import pick
-from spx_cli.errors import MissingExtra, ParameterError, TrainingError, WeightsError
+from spx_cli.device import each, pick, turn
+from spx_cli.errors import MissingExtra, OutOfMemory, ParameterError, TrainingError, WeightsError
 from spx_cli.io import atomic, sweep
+from spx_cli.methods._association import labels_below
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, fill
 from spx_cli.metrics import score
 from spx_cli.regions.maps import compact
+from spx_cli.training.feed import Fed, Feed
 from spx_cli.training.muon import Muon
-from spx_cli.training.samples import Batch, Pairs, Samples, make_batch
+from spx_cli.training.samples import Pairs, Samples
 
 CHECKPOINT, LOG, BEST, LAST = "checkpoint.pt", "log.jsonl", "best.safetensors", "last.safetensors"
 # What a resumed run may change: no weight depends on it, but for steps, which stretch or shorten the rest of the run.
@@ -49,7 +51,10 @@ FREE = ("steps", "validate_every", "validate_counts", "validate_images", "log_ev
 
 
 class Record(NamedTuple):
-    """What one line of the log says; `asa` is that of the last validation, NaN before the first."""
+    """What one line of the log says; `asa` is that of the last validation, NaN before the first.
+
+    waiting : share of the time in which a step waited for its batch.
+    """
 
     step: int
     loss: float
@@ -58,6 +63,7 @@ class Record(NamedTuple):
     images_per_second: float
     seconds_per_step: float
     asa: float
+    waiting: float
 
 
 class World(NamedTuple):
@@ -122,11 +128,22 @@ class State:
     def average(self, decay: float) -> None:
         """Move the shadow towards the network: by all of the difference at first, then by 1 - decay of it."""
         decay = min(decay, self.step / (self.step + 10))
-        for mean, new in zip(self.shadow.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - decay)
-            else:
-                mean.copy_(new)
+        means, news = self._floats
+        torch._foreach_lerp_(means, news, 1 - decay)
+        for mean, new in self._counts:
+            mean.copy_(new)
+
+    @cached_property
+    def _floats(self) -> tuple[list[Tensor], list[Tensor]]:
+        both = [(mean, new) for mean, new in self._both() if mean.is_floating_point()]
+        return [mean for mean, _ in both], [new for _, new in both]
+
+    @cached_property
+    def _counts(self) -> list[tuple[Tensor, Tensor]]:
+        return [(mean, new) for mean, new in self._both() if not mean.is_floating_point()]
+
+    def _both(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.shadow.state_dict().values(), self.network.state_dict().values(), strict=True)
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write the checkpoint; a process killed meanwhile leaves the one before."""
@@ -228,43 +245,40 @@ def train(
             sweep(out)
             _rewind(out / LOG, state.step)
             _append(out / LOG, {"start": state.step, "spx": __version__, **about})
-        losses: list[float] = []
+        watch = Watch(device)
         started = saved = time.monotonic()
-        # One thread keeps up with two cores; a GPU eats faster.
-        workers = 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
-        with ThreadPoolExecutor(workers) as pool:
-            queue: deque[Future[Batch]] = deque()
+        with Feed(pairs, recipe, device, state.step, world.rank, world.size) as feed:
             stopped = False
             while state.step < recipe.steps and not stopped:
-                while len(queue) <= 2 * workers:
-                    first = ((state.step + len(queue)) * world.size + world.rank) * recipe.batch_size
-                    queue.append(pool.submit(make_batch, pairs, recipe, first))
-                loss, norm, stopped = _step(method, recipe, state, queue.popleft().result(), world, device, stop)
-                losses.append(loss)
+                stopped = _step(method, recipe, state, feed.batch(), world, device, stop, watch)
                 last = state.step == recipe.steps
                 if validation and (state.step % recipe.validate_every == 0 or last):
+                    watch.settle()
                     _validate(method, recipe, state, validation, out, about, half)
                     _append(out / LOG, {"step": state.step, "asa": state.asa, "best": state.best["asa"]})
                 if writes and (state.step % recipe.log_every == 0 or last):
+                    watch.settle()
                     now = time.monotonic()
-                    each = (now - started) / len(losses)
+                    seconds = (now - started) / len(watch.losses)
                     state.seconds += now - started
-                    started = now
                     record = Record(
                         step=state.step,
-                        loss=float(np.mean(losses)),
+                        loss=float(np.mean(watch.losses)),
                         lr=rate(recipe, state.step - 1),
-                        grad_norm=norm,
-                        images_per_second=recipe.batch_size * world.size / each,
-                        seconds_per_step=each,
+                        grad_norm=watch.norm,
+                        images_per_second=recipe.batch_size * world.size / seconds,
+                        seconds_per_step=seconds,
                         asa=state.asa,
+                        waiting=feed.waited / max(now - started, 1e-9),
                     )
-                    losses.clear()
+                    started, feed.waited = now, 0.0
+                    watch.losses.clear()
                     _append(out / LOG, {**record._asdict(), "seconds": state.seconds})
                     if board is not None:
                         _plot(board, record)
                     yield record
                 if writes and (last or stopped or time.monotonic() - saved >= 60 * recipe.checkpoint_minutes):
+                    watch.settle()
                     state.save(out / CHECKPOINT, about)
                     saved = time.monotonic()
         if writes:
@@ -273,40 +287,78 @@ def train(
             raise KeyboardInterrupt
 
 
+class Watch:
+    """Reads the loss and gradient norm of each step: at once on a CPU, one step late on a GPU, which so never waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._late = 1 if device.type == "cuda" else 0
+        self._pending: deque[tuple[int, list[str], Tensor, torch.cuda.Event | None]] = deque()
+        #: Of the steps that were read, until someone clears it; and the last norm.
+        self.losses: list[float] = []
+        self.norm = math.nan
+
+    def add(self, step: int, ids: list[str], loss: Tensor, norm: Tensor) -> None:
+        """Take the numbers of a step. Raises TrainingError where those that are read are not finite."""
+        numbers, event = torch.stack([loss, norm.float()]), None
+        if self._late:
+            numbers = torch.empty(2, pin_memory=True).copy_(numbers, non_blocking=True)
+            event = torch.cuda.Event(blocking=True)
+            event.record()
+        self._pending.append((step, ids, numbers, event))
+        self._read(self._late)
+
+    def settle(self) -> None:
+        """Read what is still to be read, before anyone relies on the weights."""
+        self._read(0)
+
+    def _read(self, left: int) -> None:
+        while len(self._pending) > left:
+            step, ids, numbers, event = self._pending.popleft()
+            if event is not None:
+                event.synchronize()
+            loss, self.norm = numbers.tolist()
+            if not (math.isfinite(loss) and math.isfinite(self.norm)):
+                raise TrainingError(
+                    f"step {step}: loss {loss}, gradient norm {self.norm}; the batch was {', '.join(ids)}. "
+                    "A lower lr or a clip often helps; the last checkpoint is untouched"
+                )
+            self.losses.append(loss)
+
+
 def _step(
     method: TorchMethod,
     recipe: Recipe,
     state: State,
-    batch: Batch,
+    batch: Fed,
     world: World,
     device: torch.device,
     stop: threading.Event,
-) -> tuple[float, float, bool]:
-    """Take one step; return the loss, the norm of the gradient, and whether to stop, all three for all processes."""
-    images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
-    truth = None if batch.truth is None else torch.from_numpy(batch.truth).to(device)
+    watch: Watch,
+) -> bool:
+    """Take one step; return whether to stop, for all processes."""
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp == "bf16")
-    with autocast:
-        loss = method.loss(state.network, images, truth)
-    state.optimizer.zero_grad()
-    loss.backward()
-    mean, stopped = loss.detach().float(), stop.is_set()
-    if world.size > 1:
-        mean, stopped = _share(state.network, mean, stopped, world)
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip or math.inf)
-    value, size = torch.stack([mean, norm.float()]).tolist()
-    if not (math.isfinite(value) and math.isfinite(size)):
-        raise TrainingError(
-            f"step {state.step}: loss {value}, gradient norm {size}; the batch was {', '.join(batch.ids)}. "
-            "A lower lr or a clip often helps; the last checkpoint is untouched"
-        )
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate(recipe, state.step)
-    with autocast:  # Muon multiplies matrices
-        state.optimizer.step()
-    state.average(recipe.ema)
+    try:
+        with turn(device, "tf32" if recipe.amp == "tf32" else "float32", tuned=True):
+            with autocast, labels_below(batch.bound):
+                loss = method.loss(state.network, batch.images, batch.truth)
+            state.optimizer.zero_grad()
+            loss.backward()
+            mean, stopped = loss.detach().float(), stop.is_set()
+            if world.size > 1:
+                mean, stopped = _share(state.network, mean, stopped, world)
+            norm = nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip or math.inf)
+            watch.add(state.step, batch.ids, mean, norm)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate(recipe, state.step)
+            with autocast:  # Muon multiplies matrices
+                state.optimizer.step()
+            state.average(recipe.ema)
+    except OutOfMemory as error:
+        size = f"{recipe.batch_size} samples of {batch.images.shape[2]} x {batch.images.shape[3]}"
+        help = "a smaller --batch-size or --crop, or --amp bf16, needs less"
+        raise OutOfMemory(f"not enough GPU memory to train on {size}: {help}. {error}") from None
     state.step += 1
-    return value, size, stopped
+    return stopped
 
 
 def _share(network: nn.Module, loss: Tensor, stopped: bool, world: World) -> tuple[Tensor, bool]:
@@ -335,13 +387,15 @@ def _validate(
 ) -> None:
     """Set the state's ASA, a mean over counts, images and annotations; export the weights if they are the best yet."""
     bound = method.bind(state.shadow)
-    values = []
-    for sample in samples:
-        for count in recipe.counts:
-            height, width, _ = sample.image.shape
-            labels = bound.segment(sample.image, min(count, height * width))
-            rows = score(labels, sample.truths, metrics=["asa"], ignore_label=sample.ignore_label)
-            values += [row["asa"] for row in rows]
+
+    def scores(case: tuple[Sample, int]) -> list[float]:
+        sample, count = case
+        height, width, _ = sample.image.shape
+        labels = bound.segment(sample.image, min(count, height * width))
+        return [row["asa"] for row in score(labels, sample.truths, metrics=["asa"], ignore_label=sample.ignore_label)]
+
+    found = each(bound.where, scores, [(sample, count) for sample in samples for count in recipe.counts])
+    values = [value for case in found for value in case]
     state.asa = float(np.mean(values))
     if state.asa > state.best.get("asa", -math.inf):
         state.best = {"asa": state.asa, "step": state.step}

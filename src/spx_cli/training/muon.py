@@ -29,38 +29,55 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    direction = (_adam if p.ndim < 2 else _muon)(self.state[p], p.grad, group)
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"])
+            for direction_of, moved in ((_adam, lambda p: p.ndim < 2), (_muon, lambda p: p.ndim >= 2)):
+                params = [p for p in group["params"] if p.grad is not None and moved(p)]
+                if params:
+                    directions = direction_of([self.state[p] for p in params], [p.grad for p in params], group)
+                    torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+                    torch._foreach_add_(params, directions, alpha=-group["lr"])
 
 
-def _adam(state: dict[str, Any], grad: Tensor, group: dict[str, Any]) -> Tensor:
+# All parameters at once: a GPU takes longer to be told of a small tensor than to work on it.
+
+
+def _adam(states: list[dict[str, Any]], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
     slow, slower = group["betas"]
-    if not state:
-        state.update(step=0, mean=torch.zeros_like(grad), square=torch.zeros_like(grad))
-    state["step"] += 1
-    state["mean"].lerp_(grad, 1 - slow)
-    state["square"].lerp_(grad.square(), 1 - slower)
-    mean: Tensor = state["mean"] / (1 - slow ** state["step"])
-    square: Tensor = state["square"] / (1 - slower ** state["step"])
-    return mean / (square.sqrt() + 1e-8)
+    for state, grad in zip(states, grads, strict=True):
+        if not state:
+            state.update(step=0, mean=torch.zeros_like(grad), square=torch.zeros_like(grad))
+        state["step"] += 1
+    means, squares = ([state[name] for state in states] for name in ("mean", "square"))
+    torch._foreach_lerp_(means, grads, 1 - slow)
+    torch._foreach_lerp_(squares, torch._foreach_mul(grads, grads), 1 - slower)
+    sizes = torch._foreach_sqrt(torch._foreach_div(squares, [1 - slower ** state["step"] for state in states]))
+    torch._foreach_add_(sizes, 1e-8)
+    return list(torch._foreach_div(torch._foreach_div(means, [1 - slow ** state["step"] for state in states]), sizes))
 
 
-def _muon(state: dict[str, Any], grad: Tensor, group: dict[str, Any]) -> Tensor:
-    if not state:
-        state["momentum"] = torch.zeros_like(grad)
-    state["momentum"].lerp_(grad, 1 - group["momentum"])
-    ahead = grad.lerp(state["momentum"], group["momentum"])
-    return orthogonalise(ahead.flatten(1)).view_as(grad) * 0.2 * sqrt(max(grad.shape[0], grad[0].numel()))
+def _muon(states: list[dict[str, Any]], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    for state, grad in zip(states, grads, strict=True):
+        if not state:
+            state["momentum"] = torch.zeros_like(grad)
+    momenta = [state["momentum"] for state in states]
+    torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+    ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, grad in enumerate(grads):
+        alike.setdefault((grad.shape[0], grad[0].numel()), []).append(i)
+    directions = list(ahead)
+    for shape, places in alike.items():
+        found = orthogonalise(torch.stack([ahead[i].flatten(1) for i in places])) * (0.2 * sqrt(max(shape)))
+        for i, direction in zip(places, found, strict=True):
+            directions[i] = direction.view(grads[i].shape)
+    return directions
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """Return about the nearest matrix with orthonormal rows or columns: singular values between 0.7 and 1.2."""
-    x: Tensor = matrix / (matrix.norm() + 1e-12)
-    if turned := x.shape[0] > x.shape[1]:
-        x = x.T
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Return about the nearest matrices (..., m, n) with orthonormal rows or columns: singular values of 0.7 to 1.2."""
+    x: Tensor = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-12)
+    if turned := x.shape[-2] > x.shape[-1]:
+        x = x.mT
     for _ in range(5):  # Newton-Schulz, with coefficients that grow small singular values fastest
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if turned else x
+    return x.mT if turned else x

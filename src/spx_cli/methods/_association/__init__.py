@@ -4,10 +4,16 @@ Arrays: features (B, C, H, W) float32; q (B, 9, H, W), the weights of a pixel fo
 upper left to the lower right; values of superpixels (B, C, rows, columns). Nothing of size pixels x superpixels exists.
 
 Every function is differentiable and runs on any device. On the CPU, float32 takes compiled kernels with written-out
-gradients; all else takes plain torch, which the tests hold equal.
+gradients; on CUDA, labels take Triton's (`fused`); all else takes plain torch, which the tests hold equal.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -15,6 +21,8 @@ from torch.nn import functional
 
 from spx_cli.methods._association import compiled, plain
 from spx_cli.methods._association.grid import EPSILON, Grid, neighbours
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "EPSILON",
@@ -25,6 +33,8 @@ __all__ = [
     "hard_labels",
     "initial_centres",
     "label_agreement",
+    "labels_below",
+    "nearest_labels",
     "neighbours",
     "pool",
     "scatter",
@@ -46,14 +56,29 @@ def cluster(features: Tensor, grid: Grid, iterations: int) -> tuple[Tensor, Tens
     centres = initial_centres(features, grid)
     if _compiled(features):
         return compiled.Cluster.apply(features, centres, grid, iterations)  # type: ignore[no-any-return]
-    return plain.cluster(features, centres, grid, iterations)
+    with _exact(features):
+        return plain.cluster(features, centres, grid, iterations)
 
 
 def cluster_labels(features: Tensor, grid: Grid, iterations: int) -> Tensor:
     """Return the hard labels (B, H, W), int32, of `cluster`, with less work and memory; not differentiable."""
-    if not _compiled(features):
-        return hard_labels(cluster(features, grid, iterations)[0], grid).int()
-    return compiled.cluster_labels(features, initial_centres(features, grid), grid, iterations)
+    if _compiled(features):
+        return compiled.cluster_labels(features, initial_centres(features, grid), grid, iterations)
+    if features.dtype == torch.float32 and (fused := fused_kernels(features.device)):
+        labels: Tensor = fused.cluster_labels(features, grid, iterations)
+        return labels
+    return hard_labels(cluster(features, grid, iterations)[0], grid).int()
+
+
+def nearest_labels(features: Tensor, grid: Grid, iterations: int) -> Tensor:
+    """Return the labels (B, H, W), int32, of k-means in which a pixel knows the nine centres around its cell alone.
+
+    iterations : times that pixels choose. A centre that nobody chose stays. Not differentiable.
+    """
+    if features.dtype == torch.float32 and (fused := fused_kernels(features.device)):
+        labels: Tensor = fused.cluster_labels(features, grid, iterations, hard=True)
+        return labels
+    return plain.nearest_labels(features, initial_centres(features, grid), grid, iterations).int()
 
 
 def pool(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
@@ -67,14 +92,16 @@ def scatter(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
     """Return the sums of q times x (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
     if _compiled(q) and _compiled(x):
         return compiled.Scatter.apply(q, x, grid)  # type: ignore[no-any-return]
-    return plain.scatter(q, x, grid)
+    with _exact(q):
+        return plain.scatter(q, x, grid)
 
 
 def unpool(q: Tensor, values: Tensor, grid: Grid) -> Tensor:
     """Return for each pixel the values (B, D, rows, columns) of its nine superpixels weighted by q, (B, D, H, W)."""
     if _compiled(q) and _compiled(values):
         return compiled.Unpool.apply(q, values, grid)  # type: ignore[no-any-return]
-    return plain.unpool(q, values, grid)
+    with _exact(q):
+        return plain.unpool(q, values, grid)
 
 
 def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
@@ -86,12 +113,51 @@ def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
     count, truth = _consecutive(truth)
     if _compiled(q):
         return compiled.Agreement.apply(q, truth, grid, count)  # type: ignore[no-any-return]
-    return plain.agreement(q, truth, grid, count)
+    with _exact(q):
+        return plain.agreement(q, truth, grid, count)
+
+
+_known_bound: ContextVar[int] = ContextVar("labels_below", default=0)
+
+
+@contextmanager
+def labels_below(count: int) -> Iterator[None]:
+    """Promise that labels passed to `label_agreement` are below `count`; else it waits for the device to look."""
+    token = _known_bound.set(count)
+    try:
+        yield
+    finally:
+        _known_bound.reset(token)
 
 
 def hard_labels(q: Tensor, grid: Grid) -> Tensor:
-    """Return the id of the superpixel with the largest weight or score, (B, H, W) int64; the first of equals."""
-    return compiled.hard_labels(q, grid) if _compiled(q) else plain.hard_labels(q, grid)
+    """Return the id of the superpixel with the largest weight or score, (B, H, W) int64; the first of equals.
+
+    q : (B, 9, H, W); on CUDA the first nine of more channels.
+    """
+    if _compiled(q):
+        return compiled.hard_labels(q, grid)
+    if q.dtype == torch.float32 and (fused := fused_kernels(q.device)):
+        labels: Tensor = fused.hard_labels(q.detach(), grid)
+        return labels
+    return plain.hard_labels(q, grid)
+
+
+@cache
+def fused_kernels(device: torch.device) -> ModuleType | None:
+    """Return the Triton kernels where they work; elsewhere plain torch gives the same labels, more slowly."""
+    if device.type != "cuda":
+        return None
+    try:
+        from spx_cli.methods._association import fused
+
+        grid = Grid(4, 4, 1, 1)
+        fused.hard_labels(torch.zeros(1, 9, 4, 4, device=device), grid).cpu()
+        fused.cluster_labels(torch.zeros(1, 5, 4, 4, device=device), grid, 2).cpu()
+    except Exception as error:  # no Triton, no C compiler for its launcher, an old card
+        _log.warning("Triton does not work here, superpixels take plain PyTorch: %s", error)
+        return None
+    return fused
 
 
 @dataclass(frozen=True)
@@ -104,8 +170,8 @@ class SoftSuperpixels:
     @property
     def ids(self) -> Tensor:
         """The superpixel each weight refers to, (9, H, W) int64; -1 where there is none, and the weight counts not."""
-        table, index = plain.tables(self.grid, self.q.device)
-        return table[index].permute(2, 0, 1)
+        table = plain.tables(self.grid, self.q.device)
+        return table.near.where(table.exists, -1)[table.cell].permute(2, 0, 1)
 
     def pool(self, x: Tensor) -> Tensor:
         """Return the weighted means of a pixel property (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
@@ -124,9 +190,14 @@ def _compiled(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
 
 
+def _exact(x: Tensor) -> torch.autocast:
+    """Distances and shares lose their meaning in bfloat16: no autocast for them, as on the CPU."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def _consecutive(truth: Tensor) -> tuple[int, Tensor]:
     """Return a bound on the labels and the labels; large ids (instances of Cityscapes) are made small first."""
-    count = int(truth.max()) + 1
+    count = _known_bound.get() or int(truth.max()) + 1
     if count > 1024:
         known, small = torch.unique(truth, return_inverse=True)
         below = int((known < 0).sum())

@@ -1,0 +1,483 @@
+"""What a GPU does for spx: its tests, times, images per second of a folder, and crops per second in training.
+
+    python examples/cuda.py --data BSDS500 --out RESULTS            # about 200 seconds on a GPU
+    python examples/cuda.py --device cpu --quick --out RESULTS      # the same code, to see that it runs
+
+Each part runs in a process of its own and within its time, so that what fails takes nothing else along. Everything is
+printed, and kept in RESULTS/cuda.log and RESULTS/cuda.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# Name and seconds of each part, in order of importance. "warm" compiles all kernels, in several processes at once.
+PARTS = {
+    "warm": 60, "tests": 100, "sin": 30, "ssn": 30, "fcn": 30, "slic": 20, "folder": 30,
+    "train ssn": 26, "train sin": 26, "train fcn": 26,
+}  # fmt: skip
+ALL = 215  # seconds, for all parts together
+WARM = ("sin", "ssn", "fcn", "slic", "training", "triton")
+LEARNED = ("sin", "ssn", "fcn")
+
+
+def main() -> None:
+    options = parse()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.part:
+        work(options)
+        return
+    started = time.monotonic()
+    with (options.out / "cuda.log").open("w") as log:
+        say = partial(tell, log)
+        say(f"spx on {options.device}: {describe(options.device)}; {os.cpu_count()} cores")
+        waiting = [part for part in PARTS if not options.only or part in options.only]
+        for part in waiting:
+            left = options.patience * ALL - (time.monotonic() - started)
+            if left < 5:
+                say(f"== {part}: no time left")
+                continue
+            limit, begun = min(options.patience * PARTS[part], left), time.monotonic()
+            say(f"== {part} (at {begun - started:.0f} s)")
+            if part == "warm":
+                together([command(options, f"warm {name}") for name in WARM], limit, say)
+            elif part == "tests":
+                together([tests()], limit, say)
+            else:
+                together([command(options, part)], limit, say)
+            say(f"   {part}: {time.monotonic() - begun:.0f} s")
+        say(f"== in all {time.monotonic() - started:.0f} s")
+    summary(options.out)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--data", type=Path, help="BSDS500; without it pictures are made up, and nothing is trained")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="small pictures and short times")
+    parser.add_argument("--only", nargs="*", default=[], help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--patience", type=float, default=1.0, help="allow so many times the usual seconds")
+    parser.add_argument("--part", default="", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def tell(log: Any, text: str) -> None:
+    for stream in (log, sys.stdout):
+        print(text, file=stream, flush=True)
+
+
+def describe(device: str) -> str:
+    code = "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() or device
+
+
+def command(options: argparse.Namespace, part: str) -> list[str]:
+    words = [sys.executable, __file__, "--part", part, "--device", options.device, "--out", str(options.out)]
+    return words + (["--data", str(options.data)] if options.data else []) + (["--quick"] if options.quick else [])
+
+
+def tests() -> list[str]:
+    return [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "--durations=12", "-p", "no:cacheprovider", "tests"]
+
+
+def together(commands: list[list[str]], limit: float, say: Callable[[str], None]) -> None:
+    """Run commands side by side, pass on what they print, and end those that take too long."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    running = [
+        subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for words in commands
+    ]
+    readers = [threading.Thread(target=lambda p=p: [say("   " + line.rstrip()) for line in p.stdout]) for p in running]
+    for reader in readers:
+        reader.start()
+    end = time.monotonic() + limit
+    for process, words in zip(running, commands, strict=True):
+        try:
+            code = process.wait(max(0.1, end - time.monotonic()))
+            if code:
+                say(f"   exit code {code}: {' '.join(words[-12:])}")
+        except subprocess.TimeoutExpired:
+            say(f"   stopped after {limit:.0f} s: {' '.join(words[-12:])}")
+            process.kill()
+    for reader in readers:
+        reader.join()
+
+
+def work(options: argparse.Namespace) -> None:
+    """Do one part, in this process."""
+    kind, _, name = options.part.partition(" ")
+    if kind == "warm":
+        warm(name, options)
+    elif kind == "train":
+        train_rate(name, options)
+    elif kind == "folder":
+        folder(options)
+    elif kind == "slic":
+        slic_times(options)
+    else:
+        times(kind, options)
+
+
+def keep(options: argparse.Namespace, **row: Any) -> None:
+    """Print a row and add it to the results."""
+    print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+    with (options.out / "cuda.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def summary(out: Path) -> None:
+    rows = (
+        [json.loads(line) for line in (out / "cuda.jsonl").read_text().splitlines()]
+        if (out / "cuda.jsonl").exists()
+        else []
+    )
+    (out / "cuda.json").write_text(json.dumps(rows, indent=1))
+
+
+def guarded(options: argparse.Namespace, what: str, action: Callable[[], Any]) -> None:
+    """Do something, and say what went wrong if it does."""
+    try:
+        action()
+    except Exception:
+        keep(options, failed=what, error=traceback.format_exc(limit=-4))
+
+
+def photos(options: argparse.Namespace, height: int, width: int, count: int) -> list[Any]:
+    """Real pictures of one size, or made-up ones."""
+    import numpy as np
+    from PIL import Image
+
+    paths = sorted(options.data.rglob("images/*/*.jpg"))[:count] if options.data else []
+    if not paths:
+        rng = np.random.default_rng(0)
+        small = [rng.integers(0, 256, (9, 12, 3), dtype=np.uint8) for _ in range(count)]
+        return [np.asarray(Image.fromarray(s).resize((width, height), Image.Resampling.BICUBIC)) for s in small]
+    found = []
+    for i in range(count):
+        with Image.open(paths[i % len(paths)]) as picture:
+            turned = picture.convert("RGB")
+            if turned.height > turned.width:
+                turned = turned.transpose(Image.Transpose.ROTATE_90)
+            found.append(np.asarray(turned.resize((width, height), Image.Resampling.BICUBIC)))
+    return found
+
+
+def clock(action: Callable[[], Any], device: str, seconds: float, most: int = 300) -> dict[str, float]:
+    """Milliseconds of an action, the device synchronised before and after: the least and the median of several."""
+    import torch
+
+    wait = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
+    for _ in range(3):
+        action()
+    spent, end = [], time.perf_counter() + seconds
+    while len(spent) < 3 or (time.perf_counter() < end and len(spent) < most):
+        wait()
+        begun = time.perf_counter()
+        action()
+        wait()
+        spent.append(1000 * (time.perf_counter() - begun))
+    return {"min": round(min(spent), 4), "median": round(statistics.median(spent), 4), "runs": len(spent)}
+
+
+# Height, width, superpixels of the network's own grid, and batches.
+CASES = {
+    "sin": (321, 481, 384, (1, 16, 64)),
+    "fcn": (321, 481, 400, (1, 16, 64)),
+    "ssn": (512, 1024, 1000, (1, 8)),
+}
+
+
+def times(name: str, options: argparse.Namespace) -> None:
+    """Times of a learned method: on the device alone, with the copies, and with all that comes before and after."""
+    height, width, k, batches = CASES[name]
+    if options.quick:
+        height, width, k, batches = 96, 144, 24, batches[:2]
+    images = photos(options, height, width, max(batches))
+    seconds = 0.1 if options.quick else 0.6
+    for precision in ("float32", "tf32", "bfloat16"):
+        for batch in batches:
+            some = images[:batch]
+            guarded(
+                options, f"{name} {precision}", lambda p=precision, s=some: time_one(name, p, s, k, seconds, options)
+            )
+    if name == "ssn":
+        guarded(options, "clustering", lambda: time_clustering(height, width, k, seconds, options))
+    guarded(options, f"{name} stages", lambda: time_stages(name, images[:8], k, options))
+
+
+def time_one(name: str, precision: str, images: list[Any], k: int, seconds: float, options: argparse.Namespace) -> None:
+    import torch
+
+    from spx_cli import device
+    from spx_cli.methods import create
+    from spx_cli.methods._feedforward import run
+    from spx_cli.methods._graphs import Graphs
+    from spx_cli.methods._torch import stack
+
+    method, size = create(name, device=options.device, precision=precision), images[0].shape[:2]
+    where, graphs = method.where, Graphs()
+    prepared = [method.prepare(image, k) for image in images]
+    infer = partial(method.infer, size=size, n_segments=k)
+    row: dict[str, Any] = {"what": name, "size": f"{size[1]}x{size[0]}", "k": k, "precision": precision}
+    row["batch"] = len(images)
+
+    def note(kind: str, found: dict[str, float]) -> None:
+        rate = 1000 * len(images) / found["median"]
+        keep(options, **row, kind=kind, **{"min ms": found["min"], "median ms": found["median"], "images/s": rate})
+
+    with device.turn(where, precision), torch.inference_mode():
+        x = stack(prepared, where)
+        if where.type == "cuda" and len(images) == 1:
+            for _ in range(2):
+                graphs.run("x", infer, x)
+            note(
+                "device, graph" if len(graphs) else "device, NO GRAPH",
+                clock(lambda: graphs.run("x", infer, x), options.device, seconds),
+            )
+        note("device, eager", clock(lambda: infer(x), options.device, seconds))
+        if precision != "tf32" or len(images) == 64:
+            network = method.network.to(memory_format=torch.contiguous_format)
+            try:
+                note("device, eager, NCHW", clock(lambda: infer(x.contiguous()), options.device, seconds / 2))
+            finally:
+                network.to(memory_format=torch.channels_last)
+    note("with copies", clock(lambda: run(infer, prepared, where, graphs, "y", precision), options.device, seconds))
+    if precision == "float32" or len(images) == max(CASES[name][3]):
+        note(
+            "segment_batch",
+            clock(lambda: method.segment_batch(images, int(k / method.surplus)), options.device, seconds, 30),
+        )
+    if where.type == "cuda":
+        keep(options, **row, kind="peak memory", GB=torch.cuda.max_memory_allocated() / 2**30)
+        torch.cuda.reset_peak_memory_stats()
+
+
+def time_clustering(height: int, width: int, k: int, seconds: float, options: argparse.Namespace) -> None:
+    """Ten rounds of nine-neighbour clustering of random features, by each implementation."""
+    import torch
+
+    from spx_cli.methods import _association as association
+    from spx_cli.methods._association import Grid, plain
+
+    where = torch.device(options.device)
+    rows = max(1, int((k * height / width) ** 0.5))
+    grid = Grid(height, width, rows, k // rows)
+    features = torch.randn(1, 20, height, width).to(where).to(memory_format=torch.channels_last)
+    row = {"what": "clustering", "size": f"{width}x{height}", "k": grid.cells, "rounds": 10}
+    with torch.inference_mode():
+        found = clock(lambda: association.cluster_labels(features, grid, 10), options.device, seconds)
+        fused = association.fused_kernels(where)
+        keep(options, **row, kind="triton" if fused else "compiled", **found)
+        hard = clock(lambda: association.nearest_labels(features, grid, 6), options.device, seconds)
+        keep(options, **row, kind="hard, 6 rounds", **hard)
+        centres = association.initial_centres(features, grid)
+        found = clock(lambda: plain.cluster(features, centres, grid, 10), options.device, seconds)
+        keep(options, **row, kind="plain torch", **found)
+
+
+def time_stages(name: str, images: list[Any], k: int, options: argparse.Namespace) -> None:
+    """Milliseconds per image and thread of what the CPU does."""
+    from spx_cli.io import read_image, write_image, write_labels
+    from spx_cli.methods import create
+    from spx_cli.methods.base import finished
+
+    method = create(name, device=options.device)
+    spent = dict.fromkeys(("prepare", "complete", "finish", "write", "read"), 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(2):
+            if turn == 1:
+                spent = dict.fromkeys(spent, 0.0)
+            for image in images:
+                points = [time.perf_counter()]
+                method.prepare(image, k)
+                points.append(time.perf_counter())
+                (task,) = method.tasks([image], k)
+                between = time.perf_counter()
+                assignment = task()
+                points.append(points[-1] + time.perf_counter() - between)
+                between = time.perf_counter()
+                labels = finished(assignment, k // 2, False, False)
+                points.append(points[-1] + time.perf_counter() - between)
+                between = time.perf_counter()
+                write_labels(Path(folder, "labels.png"), labels)
+                points.append(points[-1] + time.perf_counter() - between)
+                write_image(Path(folder, "image.jpg"), image)
+                between = time.perf_counter()
+                read_image(Path(folder, "image.jpg"))
+                points.append(points[-1] + time.perf_counter() - between)
+                for stage, a, b in zip(spent, points, points[1:], strict=False):
+                    spent[stage] += 1000 * (b - a) / len(images)
+    keep(options, what=name, kind="CPU ms per image", **spent)
+
+
+def slic_times(options: argparse.Namespace) -> None:
+    guarded(options, "slic", lambda: _slic_times(options))
+
+
+def _slic_times(options: argparse.Namespace) -> None:
+    import torch
+
+    from spx_cli import device
+    from spx_cli.methods import _slic_cuda, create
+    from spx_cli.methods._association import Grid
+    from spx_cli.methods._graphs import Graphs
+    from spx_cli.methods._grid import grid_shape
+    from spx_cli.methods._torch import rgb_to_lab, scaled_inputs, stack
+
+    height, width, k = (96, 144, 24) if options.quick else (960, 1280, 1000)
+    (image,), where = photos(options, height, width, 1), torch.device(options.device)
+    grid, graphs, seconds = (
+        Grid(height, width, *grid_shape((height, width), k)),
+        Graphs(),
+        0.1 if options.quick else 1.0,
+    )
+    infer = partial(_slic_cuda.infer, grid=grid, compactness=18.0, iterations=5)
+    row = {"what": "slic", "size": f"{width}x{height}", "k": k}
+    with device.turn(where), torch.inference_mode():
+        x = stack([image], where)
+        keep(options, **row, kind="device, eager", **clock(lambda: infer(x), options.device, seconds))
+        keep(
+            options, **row, kind="Lab", **clock(lambda: scaled_inputs(rgb_to_lab(x), 0.1, 0.1), options.device, seconds)
+        )
+        if where.type == "cuda":
+            for _ in range(2):
+                graphs.run("x", infer, x)
+            keep(
+                options,
+                **row,
+                kind="device, graph",
+                **clock(lambda: graphs.run("x", infer, x), options.device, seconds),
+            )
+    for name in (options.device, "cpu"):
+        method = create("slic", device=name)
+        keep(options, **row, kind=f"assign, {name}", **clock(lambda m=method: m.assign(image, k), name, seconds))
+        keep(options, **row, kind=f"segment, {name}", **clock(lambda m=method: m.segment(image, k), name, seconds))
+    maps = [create("slic", device=name).assign(image, k).labels for name in (options.device, "cpu")]
+    keep(options, **row, kind="pixels alike on CPU", share=float((maps[0] == maps[1]).mean()))
+
+
+def folder(options: argparse.Namespace) -> None:
+    """Images per second of a folder, reading and writing included."""
+    from spx_cli.batch.engine import segment_files
+    from spx_cli.io import write_image
+    from spx_cli.methods import create
+
+    with tempfile.TemporaryDirectory() as place:
+        source = options.data / "images" if options.data and not options.quick else Path(place, "in")
+        if not source.exists():
+            source.mkdir()
+            for i, image in enumerate(photos(options, 96, 144, 12)):
+                write_image(source / f"{i}.png", image)
+        for name in ("sin", "fcn", "slic", "ssn"):
+            method = create(name, device=options.device)
+            for batch in (16, 64) if name == "sin" else (16,):
+
+                def go(method: Any = method, batch: int = batch, name: str = name) -> None:
+                    out = Path(place, f"{name}{batch}")
+                    for turn in ("first", "again"):
+                        begun = time.perf_counter()
+                        run = segment_files(method, [source], out / turn, n_segments=200, batch_size=batch)
+                        done = sum(record.status == "done" for record in run)
+                        rate = done / (time.perf_counter() - begun)
+                        keep(options, what=f"folder of {done}, {name}", batch=batch, kind=turn, **{"images/s": rate})
+
+                guarded(options, f"folder {name}", go)
+
+
+def train_rate(name: str, options: argparse.Namespace) -> None:
+    if options.data is None and not options.quick:
+        print("no data to train on: --data")
+        return
+    samples = training_samples(options)
+    for batch in (2, 4) if options.quick else (16, 64):
+        guarded(options, f"train {name}", lambda b=batch: _train_rate(name, b, samples, options))
+
+
+def training_samples(options: argparse.Namespace) -> list[Any]:
+    import numpy as np
+
+    from spx_cli.datasets import Sample, open_dataset
+
+    if options.data is None:
+        blocks = np.repeat(np.repeat(np.arange(12, dtype=np.int32).reshape(3, 4), 100, 0), 120, 1)
+        return [Sample(str(i), image, (blocks,)) for i, image in enumerate(photos(options, 300, 480, 3))]
+    data = open_dataset("bsds500", options.data, "train")
+    return [data[i] for i in range(4 if options.quick else 60)]
+
+
+def _train_rate(name: str, batch: int, samples: list[Any], options: argparse.Namespace) -> None:
+    import torch
+
+    from spx_cli.methods import create
+    from spx_cli.training.loop import train
+
+    method, seconds = create(name, device=options.device), 1.0 if options.quick else 8.0
+    recipe = replace(method.recipes["short"], batch_size=batch, validate_every=0, checkpoint_minutes=600.0)
+    recipe = replace(recipe, log_every=1 if options.quick else 5)
+    begun, records = time.perf_counter(), []
+    with tempfile.TemporaryDirectory() as out:
+        run: Iterator[Any] = train(method, samples, [], recipe, Path(out))
+        for record in run:
+            records.append(record)
+            if time.perf_counter() - begun > seconds:
+                break
+        late = records[len(records) // 2 :]
+        step = statistics.median(record.seconds_per_step for record in late)
+        row = {"what": f"train {name}", "batch": batch, "crop": recipe.crop, "crops/s": batch / step}
+        row |= {"ms a step": 1000 * step, "share waiting for data": statistics.median(r.waiting for r in late)}
+        if options.device.startswith("cuda"):
+            row["GB"] = torch.cuda.max_memory_allocated() / 2**30
+        keep(options, **row, steps=records[-1].step, loss=records[-1].loss)
+        if batch == 64:
+            kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+            with torch.profiler.profile(activities=kinds) as profile:
+                next(run)
+            table = profile.key_averages().table(sort_by="cuda_time_total", row_limit=16, max_name_column_width=60)
+            (options.out / f"profile-{name}.txt").write_text(table)
+        run.close()  # type: ignore[attr-defined]
+
+
+def warm(name: str, options: argparse.Namespace) -> None:
+    """Compile what the other parts need: numba's kernels on the CPU, Triton's on the GPU."""
+    import numpy as np
+
+    from spx_cli.methods import create
+
+    image = photos(argparse.Namespace(data=None), 64, 96, 1)[0]
+    if name == "triton":
+        if options.device.startswith("cuda"):
+            for learner in (*LEARNED, "slic"):
+                create(learner, device=options.device).assign(image, 20)
+    elif name == "training":
+        from spx_cli.datasets import Sample
+        from spx_cli.training.loop import train
+
+        truth = np.repeat(np.repeat(np.arange(6, dtype=np.int32).reshape(2, 3), 32, 0), 32, 1)
+        method = create("ssn", device="cpu", train_segments=9)
+        recipe = replace(method.recipes["short"], crop=33, steps=2, validate_every=2, validate_counts="6")
+        data = [Sample("a", image, (truth,))]
+        with tempfile.TemporaryDirectory() as out:
+            list(train(method, data, data, recipe, Path(out)))
+    else:
+        method = create(name, device="cpu")
+        method.segment(image, 20)
+        method.segment(image, 3000)
+        method.segment(image, 20, native_count=True)
+
+
+if __name__ == "__main__":
+    main()
