@@ -25,6 +25,9 @@ class StandIn(Method):
     seed: int = param(0, "for --seed")
     weights: str = param("", "for --weights")
 
+    def identity(self):
+        return f"{self!r} {Path(self.weights).read_bytes() if Path(self.weights).is_file() else b''}"
+
     def assign(self, image, n_segments):
         raise NotImplementedError
 

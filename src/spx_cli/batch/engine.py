@@ -24,6 +24,7 @@ from spx_cli._version import __version__
 from spx_cli.batch.job import Failure, Job, Result, digest
 from spx_cli.batch.manifest import Entry, Manifest
 from spx_cli.batch.plan import Plan, Task, plan
+from spx_cli.device import pick
 from spx_cli.errors import DeviceError, MissingExtra, SpxError, WeightsError
 from spx_cli.io import MAX_PIXELS, read_image, write_image, write_labels
 from spx_cli.methods import create
@@ -146,15 +147,14 @@ def segment_files(
     if options.overlay is not None:  # on one pixel, to learn now whether mode and colour exist
         render(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.int32), options.overlay, color=options.color)
     planned = plan([str(source) for source in inputs], out, options)
-    job = Job(
-        method, replace(options, format=planned.format, batch_size=options.batch_size or _usual_batch(method, options))
-    )
+    size = options.batch_size or _usual_batch(method, options)
+    job = Job(method, replace(options, format=planned.format, batch_size=size), method.identity())
     return Run(job=job, plan=planned, executor=executor)
 
 
 def _usual_batch(method: Method, options: SegmentOptions) -> int:
-    # With worker processes torch is theirs: to load it here, for the meaning of "auto", would hold them up.
-    device = Job(method, options).device if options.jobs == 1 else getattr(method, "device", "cpu")
+    device: str = getattr(method, "device", "cpu")
+    device = str(pick(device)) if device == "auto" else device
     return _CUDA_BATCH if device.startswith("cuda") else 1
 
 
@@ -172,6 +172,7 @@ def _in_threads(job: Job, tasks: Iterator[Task]) -> Iterator[_Outcome]:
 
     With a GPU others segment, too: it works on one group while the CPU finishes the one before.
     """
+    job = replace(job, method=resident(job.method, job.identity))
     gpu, size = job.device.startswith("cuda"), job.options.batch_size or 1
     ahead = _CUDA_GROUPS * size + 1 if gpu else size + 1
     groups: dict[tuple[int, ...], list[_Loaded]] = {}
@@ -260,7 +261,7 @@ def _dead(job: Job, task: Task) -> _Outcome:
 
 def _work(job: Job, tasks: Sequence[Task]) -> list[_Outcome]:
     """Read, segment and write some images in a worker process."""
-    return list(_in_threads(replace(job, method=resident(job.method)), iter(tasks)))
+    return list(_in_threads(job, iter(tasks)))
 
 
 def _read(job: Job, task: Task) -> _Loaded | _Outcome:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from spx_cli import params
@@ -55,10 +54,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every image: `method` under `options`, in which nothing is left to choose by itself."""
+    """What is done to every image: `method` under `options`, in which nothing is left to choose by itself.
+
+    identity : what the method was when the work began, whatever becomes of the files that it names.
+    """
 
     method: Method
     options: SegmentOptions
+    identity: str
 
     @property
     def device(self) -> str:
@@ -69,10 +72,7 @@ class Job:
     def recipe(self) -> str:
         """Return in words all that decides the bytes of an output, but for its input."""
         options = self.options
-        parts = [f"spx {__version__}", repr(self.method), f"k={options.n_segments}", str(options.format)]
-        weights = getattr(self.method, "weights", "")
-        if weights and Path(weights).is_file():
-            parts.append(f"weights={digest(Path(weights).read_bytes())}")
+        parts = [f"spx {__version__}", self.identity, f"k={options.n_segments}", str(options.format)]
         parts += [name for name in ("native_count", "raw") if getattr(options, name)]
         if options.overlay:
             parts.append(f"overlay={options.overlay}:{options.color or ''}")

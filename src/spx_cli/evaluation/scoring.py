@@ -18,7 +18,7 @@ from spx_cli._version import __version__
 from spx_cli.datasets import DATASETS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.evaluation.document import SCHEMA, Document, Failure, Row, at_count, summarise
-from spx_cli.evaluation.sources import LabelFolder, Map, Segmenter, Source
+from spx_cli.evaluation.sources import Map, Segmenter, Source
 from spx_cli.evaluation.work import Progress, digest, score_all
 from spx_cli.metrics import METRICS, Policy
 from spx_cli.options import EvaluateOptions
@@ -115,13 +115,16 @@ class Scoring:
             "tolerance": self.options.tolerance,
         }
 
+    def _made(self) -> dict[str, Any]:
+        """Return what else decides on the numbers: which maps are made or read, and by what."""
+        return {
+            "counts": {source.name: source.counts for source in self.sources},
+            "identity": {source.name: source.identity for source in self.sources},
+        }
+
     def key(self) -> str:
         """Return a short name that only this scoring has, whatever the working folder."""
-        places = [
-            str(self.dataset.root.resolve()),
-            *(str(s.root.resolve()) for s in self.sources if isinstance(s, LabelFolder)),
-        ]
-        text = json.dumps([self.settings(), places, [source.counts for source in self.sources]])
+        text = json.dumps([self.settings(), str(self.dataset.root.resolve()), self._made()])
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def run(self, progress: Progress = lambda done, total: None) -> Document:
@@ -137,7 +140,7 @@ class Scoring:
             partial(_task, sources=self.sources),
             lean.score,
             options,
-            settings={**settings, "counts": {source.name: source.counts for source in self.sources}},
+            settings={**settings, **self._made()},
             key=self.key(),
             progress=progress,
         )

@@ -17,12 +17,16 @@ from spx_cli.types import Image, Labels
 
 @dataclass(frozen=True)
 class Segmenter:
-    """Label maps that a method makes on the fly, one for each count."""
+    """Label maps that a method makes on the fly, one for each count.
+
+    identity : what the method was when the work began, whatever becomes of the files that it names.
+    """
 
     name: str
     method: Method
     counts: tuple[int, ...]
-    native_count: bool = False
+    native_count: bool
+    identity: str
 
     def __str__(self) -> str:
         return repr(self.method) + (", native count" if self.native_count else "")
@@ -37,7 +41,7 @@ class Segmenter:
 
     def label_map(self, image: Image, count: int) -> Labels:
         """Return the map of an image; raises what the method raises."""
-        return resident(self.method).segment(image, count, native_count=self.native_count)
+        return resident(self.method, self.identity).segment(image, count, native_count=self.native_count)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,11 @@ class LabelFolder:
             lacking = self.find(entries[0], self.counts[0]).lacking
             raise DataError(f"no label map in {root} is named as an image of {dataset.root}: {lacking}")
 
+    @property
+    def identity(self) -> str:
+        """Return what the folder is called; its files are looked at one by one."""
+        return str(self.root.resolve())
+
     def __str__(self) -> str:
         return str(self.root)
 
@@ -144,5 +153,5 @@ def make_sources(
         if count < 1:
             raise ParameterError(f"the number of superpixels must be at least 1, not {count}")
     made = [create(method) if isinstance(method, str) else method for method in methods]
-    segmenters: list[Source] = [Segmenter(method.name, method, wanted, native_count) for method in made]
+    segmenters: list[Source] = [Segmenter(m.name, m, wanted, native_count, m.identity()) for m in made]
     return segmenters + [LabelFolder(folder) for folder in labels]

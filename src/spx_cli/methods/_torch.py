@@ -28,7 +28,7 @@ class TorchMethod(Method):
     """A method with a network. Subclasses write `build`, `loss` and `assign_batch`, and offer `recipes`.
 
     `build` gives a fresh network and `load` one with the weights: ordinary modules, whose soft outputs carry gradients.
-    `network` is the cached one that segments; it stays behind when the method is pickled.
+    `network` is the cached one that segments; unless it was bound, it stays behind when the method is pickled.
     """
 
     kind: ClassVar[str] = "learned"
@@ -43,6 +43,23 @@ class TorchMethod(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         device.check(self.device)
+
+    def identity(self) -> str:
+        """Return in words all that decides the maps: device and weights by what they are, not as asked for."""
+        if self.bound:
+            return f"{self!r} bound to {weights.digest(self.network.state_dict())}"
+        source = f" weights {weights.sha256(weights.path(self.weights))}" if self.weights else ""
+        where = str(device.pick("auto")) if self.device == "auto" else self.device
+        return f"{replace(self, device=where)!r}{source}"
+
+    def fresh(self) -> Self:
+        """Return an equal method that reads its weights anew, unless it is bound to a network."""
+        return self if self.bound else replace(self)
+
+    @property
+    def bound(self) -> bool:
+        """Whether `bind` gave the method its network, which its fields then do not tell."""
+        return "_bound" in self.__dict__
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -197,7 +214,7 @@ class TorchMethod(Method):
         bound = replace(self)
         inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
         where = next((p.device for p in inner.parameters()), torch.device("cpu"))
-        bound.__dict__["network"] = self._ready(copy.deepcopy(inner), where)
+        bound.__dict__.update(network=self._ready(copy.deepcopy(inner), where), _bound=True)
         return bound
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
@@ -205,7 +222,8 @@ class TorchMethod(Method):
         return ready.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("network", "graphs")}
+        dropped = ("graphs",) if self.bound else ("graphs", "network")
+        return {k: v for k, v in self.__dict__.items() if k not in dropped}
 
 
 _loading = threading.RLock()

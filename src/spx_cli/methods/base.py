@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -58,6 +58,14 @@ class Method(ABC):
     def __post_init__(self) -> None:
         params.check(self)
 
+    def identity(self) -> str:
+        """Return in words all that decides the maps, so that two methods of one identity make the same."""
+        return repr(self)
+
+    def fresh(self) -> Self:
+        """Return an equal method that holds nothing read from files yet."""
+        return self
+
     @abstractmethod
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return about n_segments labels for a valid image, and the features in which to finish them."""
@@ -103,9 +111,9 @@ class Method(ABC):
 
 
 @lru_cache(maxsize=16)
-def resident(method: Method) -> Method:
-    """Return the first method equal to this one: each task brings a copy, and only one should load its network."""
-    return method
+def resident(method: Method, identity: str) -> Method:
+    """Return one method for all of this identity: each task brings a copy, and only one should load its network."""
+    return method.fresh()
 
 
 def finished(

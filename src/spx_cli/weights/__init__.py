@@ -148,8 +148,18 @@ def sha256(file: Path) -> str:
     """Return the sha256 of a file as hexadecimal text."""
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise WeightsError(f"no such weights file: {file}") from None
     except OSError as error:
         raise WeightsError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def digest(state: "Mapping[str, Tensor]") -> str:
+    """Return the sha256 of tensors and their names as hexadecimal text."""
+    from safetensors.torch import save as serialise
+
+    content = serialise({k: v.detach().cpu().contiguous() for k, v in state.items()})
+    return hashlib.sha256(content).hexdigest()
 
 
 def verify(name: str) -> None:
