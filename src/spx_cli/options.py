@@ -13,7 +13,9 @@ from spx_cli.params import option
 class ReadOptions:
     """How images are read. Raises ParameterError for a value of the wrong type or out of bounds, as all options do."""
 
-    max_pixels: int | None = option(None, "Refuse larger images. [default: 178 million]", "--max-pixels", ge=1)
+    max_pixels: int | None = option(
+        None, "Refuse larger images. [default: 178 million]", "--max-pixels", ge=1, le=10**9
+    )
     value_range: tuple[float, float] | None = option(
         None, "Values that become black and white, for images of floats.", "--range", metavar="LOW HIGH"
     )
@@ -28,7 +30,7 @@ class ReadOptions:
 class SegmentOptions(ReadOptions):
     """How `segment_files` treats every file."""
 
-    n_segments: int = option(200, "Number of superpixels.", "-k", "--segments", metavar="K", ge=1)
+    n_segments: int = option(200, "Number of superpixels.", "-k", "--segments", metavar="K", ge=1, le=10**9)
     native_count: bool = option(False, "Keep the count that the method itself yields.", "--native-count")
     raw: bool = option(False, "Keep the method's own map: neither connected, counted nor renumbered.", "--raw")
     format: str | None = option(
@@ -41,9 +43,13 @@ class SegmentOptions(ReadOptions):
         None, "Also write a picture: boundaries, mean, random or side-by-side.", "--overlay", metavar="MODE"
     )
     color: str | None = option(None, "Of drawn boundaries: a name or #RRGGBB.", "--color", metavar="COLOR")
-    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0)
+    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0, le=10_000)
     batch_size: int | None = option(
-        None, "Images of one size that a network gets together. [default: 16 on CUDA, else 1]", "--batch-size", ge=1
+        None,
+        "Images of one size that a network gets together. [default: 16 on CUDA, else 1]",
+        "--batch-size",
+        ge=1,
+        le=4096,
     )
     overwrite: bool = option(
         False, "Replace outputs that exist; without it they stop the run at its start.", "--overwrite"
@@ -56,6 +62,7 @@ class SegmentOptions(ReadOptions):
         "Allow so many files to fail: up to there the exit code stays 0, beyond the run stops.",
         "--max-failures",
         ge=0,
+        le=10**9,
     )
     dry_run: bool = option(False, "Say what would be done, and do nothing.", "--dry-run")
 
@@ -84,8 +91,8 @@ class DataOptions:
     split: str | None = option(
         None, "Part of the data set, or all. [default: the usual one]", "--split", metavar="NAME"
     )
-    limit: int | None = option(None, "Score the first N images only.", "--limit", metavar="N", ge=1)
-    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0)
+    limit: int | None = option(None, "Score the first N images only.", "--limit", metavar="N", ge=1, le=10**9)
+    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0, le=10_000)
     rows: Path | None = option(
         None, "Keep results here as they come. [default: in the cache, till done]", "--rows", metavar="FILE"
     )
@@ -127,7 +134,7 @@ class EvaluateOptions(DataOptions):
     annotations: str | None = option(
         None, "each, mean, best or worst. [default: the protocol's]", "--annotations", metavar="POLICY"
     )
-    tolerance: int | None = option(None, "Boundary tolerance in pixels, instead of the protocol's.", ge=0)
+    tolerance: int | None = option(None, "Boundary tolerance in pixels, instead of the protocol's.", ge=0, le=10_000)
     ignore_label: int | str | None = option(
         "dataset",
         "True pixels that count nowhere, or none. [default: data set's]",

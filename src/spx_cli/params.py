@@ -37,6 +37,7 @@ def option(
     *flags: str,
     metavar: str = "",
     ge: float | None = None,
+    le: float | None = None,
     read: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Return a `param` that is also an option of a command: `spx_cli.cli._options.taking` spells it there.
@@ -44,7 +45,7 @@ def option(
     flags : "-k", "--segments" ...; none for what Python alone can say.
     read : makes the field's value of the text, or of the list of texts where the field is a tuple.
     """
-    limits = {"ge": ge, "gt": None, "le": None, "choices": ()}
+    limits = {"ge": ge, "gt": None, "le": le, "choices": ()}
     return _field(default, help=help, **limits, flags=flags, metavar=metavar, read=read)
 
 
@@ -62,7 +63,8 @@ def bounds(field: dataclasses.Field[Any]) -> str:
     if field.metadata["choices"]:
         return "one of " + ", ".join(field.metadata["choices"])
     signs = {"ge": ">=", "gt": ">", "le": "<="}
-    return " and ".join(f"{sign} {field.metadata[k]:g}" for k, sign in signs.items() if field.metadata[k] is not None)
+    limits = {sign: field.metadata[k] for k, sign in signs.items() if field.metadata[k] is not None}
+    return " and ".join(f"{sign} {limit if isinstance(limit, int) else f'{limit:g}'}" for sign, limit in limits.items())
 
 
 def create(cls: type[T], owner: str, values: dict[str, Any]) -> T:
@@ -91,6 +93,8 @@ def check(instance: Any) -> None:
             value = _fit(given, kind)
         except TypeError:
             raise ParameterError(f"{name} must be {_called(kind)}, not {given!r}") from None
+        except OverflowError:  # a whole number beyond all floats
+            raise ParameterError(f"{name} must be {bounds(field) or 'finite'}, not that large") from None
         if type(value) is not type(given):
             object.__setattr__(instance, name, value)
         if isinstance(value, float) and not math.isfinite(value):

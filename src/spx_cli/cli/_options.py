@@ -117,6 +117,7 @@ def _spelled(cls: type, offered: dict[str, Any]) -> list[inspect.Parameter]:
             help=how["help"],
             metavar=how["metavar"] or None,
             min=how["ge"],
+            max=how["le"],
             autocompletion=COMPLETED.get(name),
         )
         kind = Annotated[kind, spelling]

@@ -24,7 +24,7 @@ MethodNames = Annotated[
 ]
 Counts = Annotated[
     list[int] | None,
-    typer.Option("-k", "--segments", min=1, metavar="K", help="Superpixels; repeatable. [default: 200]"),
+    typer.Option("-k", "--segments", min=1, max=10**9, metavar="K", help="Superpixels; repeatable. [default: 200]"),
 ]
 LabelFolders = Annotated[
     list[Path] | None,

@@ -44,8 +44,10 @@ class ERS(Method):
     paper = "doi:10.1109/CVPR.2011.5995323"
     surplus = 6.0
 
-    sigma: float = param(3.0, "Lab units, width of the Gaussian that turns colour difference into edge weight", gt=0)
-    balance: float = param(0.5, "lambda', weight of the balancing term", ge=0)
+    sigma: float = param(
+        3.0, "Lab units, width of the Gaussian that turns colour difference into edge weight", ge=0.01, le=1e6
+    )
+    balance: float = param(0.5, "lambda', weight of the balancing term", ge=0, le=1e6)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the trees that the chosen edges form, numbered by one of their pixels: n_segments of some size."""

@@ -27,11 +27,13 @@ class ETPS(Method):
     paper = "doi:10.1109/CVPR.2015.7298913"
     surplus = 1.5
 
-    position_weight: float = param(30.0, "lambda_pos, squared Lab per squared cell side of distance", ge=0)
-    border_weight: float = param(40.0, "lambda_b, squared Lab per pair of 8-neighbours in different regions", ge=0)
+    position_weight: float = param(30.0, "lambda_pos, squared Lab per squared cell side of distance", ge=0, le=1e6)
+    border_weight: float = param(
+        40.0, "lambda_b, squared Lab per pair of 8-neighbours in different regions", ge=0, le=1e6
+    )
     min_size: float = param(0.25, "share of the mean cell below which a region gives nothing away", ge=0, le=1)
-    block_size: int = param(2, "pixels, least side of the smallest block", ge=2)
-    iterations: int = param(10, "most visits of a block, and then of a pixel", ge=0)
+    block_size: int = param(2, "pixels, least side of the smallest block", ge=2, le=1000)
+    iterations: int = param(10, "most visits of a block, and then of a pixel", ge=0, le=1000)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map once no pixel waits, or none that has visits left."""

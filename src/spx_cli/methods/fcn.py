@@ -43,7 +43,9 @@ class FCN(FeedForward):
     }  # fmt: skip
 
     weights: str = param("fcn", "bundled weights by name, or the path of a .safetensors file")
-    compactness: float = param(0.003, "m: weight of the distance between a pixel and its rebuilt position", ge=0)
+    compactness: float = param(
+        0.003, "m: weight of the distance between a pixel and its rebuilt position", ge=0, le=1e6
+    )
     contours: bool = param(True, "learn the borders of objects too, and merge along them; the paper's network does not")
 
     def build(self) -> nn.Module:

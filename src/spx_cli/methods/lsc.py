@@ -31,10 +31,10 @@ class LSC(Method):
     paper = "doi:10.1109/CVPR.2015.7298741"
     surplus = 1.4
 
-    ratio: float = param(0.06, "C_s / C_c, weight of position against colour; .075 in the paper", gt=0)
-    iterations: int = param(5, "rounds of weighted k-means", ge=1)
-    row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
-    smoothing: int = param(2, "passes of a 3 x 3 binomial filter over Lab, against fragments in texture", ge=0)
+    ratio: float = param(0.06, "C_s / C_c, weight of position against colour; .075 in the paper", ge=1e-4, le=1e4)
+    iterations: int = param(5, "rounds of weighted k-means", ge=1, le=1000)
+    row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1, le=100)
+    smoothing: int = param(2, "passes of a 3 x 3 binomial filter over Lab, against fragments in texture", ge=0, le=100)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map of the nearest centres, the fragments of clusters merged into their neighbours."""

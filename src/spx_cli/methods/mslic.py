@@ -28,9 +28,11 @@ class ManifoldSLIC(Method):
     paper = "doi:10.1109/CVPR.2016.77"
     surplus = 1.5
 
-    compactness: float = param(16.0, "N_c, Lab units that weigh as much as the mean spacing of the seeds", gt=0)
-    stretch: float = param(4.0, "bound of a window's side, as a factor or divisor of SLIC's", ge=1)
-    iterations: int = param(12, "rounds of k-means", ge=1)
+    compactness: float = param(
+        16.0, "N_c, Lab units that weigh as much as the mean spacing of the seeds", ge=0.01, le=1e6
+    )
+    stretch: float = param(4.0, "bound of a window's side, as a factor or divisor of SLIC's", ge=1, le=16)
+    iterations: int = param(12, "rounds of k-means", ge=1, le=1000)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map of the nearest centres, connected; as many regions as seeds."""

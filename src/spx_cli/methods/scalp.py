@@ -33,12 +33,14 @@ class SCALP(Method):
     paper = "doi:10.1016/j.cviu.2018.01.006"
     surplus = 2.0
 
-    compactness: float = param(8.0, "m, weight of distance in position against distance in Lab", ge=0)
+    compactness: float = param(8.0, "m, weight of distance in position against distance in Lab", ge=0, le=1e6)
     path_weight: float = param(0.5, "1 - lambda, share of the line's colours in the colour distance", ge=0, le=1)
-    contour_weight: float = param(1.0, "gamma, weight of the colour gradient (0 to 1) as contour prior", ge=0)
-    neighborhood: int = param(2, "n, pixels: colours are averaged over (2n + 1) x (2n + 1)", ge=0)
-    sigma: float = param(40.0, "Lab, colour distance at which a neighbour's share in that average falls off", gt=0)
-    iterations: int = param(10, "rounds of k-means", ge=1)
+    contour_weight: float = param(1.0, "gamma, weight of the colour gradient (0 to 1) as contour prior", ge=0, le=1e6)
+    neighborhood: int = param(2, "n, pixels: colours are averaged over (2n + 1) x (2n + 1)", ge=0, le=20)
+    sigma: float = param(
+        40.0, "Lab, colour distance at which a neighbour's share in that average falls off", ge=0.01, le=1e6
+    )
+    iterations: int = param(10, "rounds of k-means", ge=1, le=1000)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map of the nearest centres, connected; as many regions as grid cells."""

@@ -27,10 +27,12 @@ class SEEDS(Method):
     surplus = 1.5
 
     bins: int = param(5, "histogram bins per Lab channel, each with an equal share of the pixels", ge=1, le=16)
-    block_size: int = param(3, "pixels, least side of the smallest block", ge=2)
-    block_iterations: int = param(1, "sweeps over the blocks of each size", ge=0)
-    iterations: int = param(2, "sweeps over the pixels", ge=0)
-    prior: float = param(2.0, "smoothness, exponent of the share of the 3 x 3 neighbourhood a region holds", ge=0)
+    block_size: int = param(3, "pixels, least side of the smallest block", ge=2, le=1000)
+    block_iterations: int = param(1, "sweeps over the blocks of each size", ge=0, le=1000)
+    iterations: int = param(2, "sweeps over the pixels", ge=0, le=1000)
+    prior: float = param(
+        2.0, "smoothness, exponent of the share of the 3 x 3 neighbourhood a region holds", ge=0, le=100
+    )
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map that the last sweep leaves."""
@@ -51,10 +53,12 @@ class RESEEDS(Method):
     surplus = 1.25
 
     bins: int = param(7, "histogram bins per Lab channel, each with an equal share of the pixels", ge=1, le=16)
-    block_size: int = param(2, "pixels, least side of the smallest block", ge=2)
-    block_iterations: int = param(2, "sweeps over the blocks of each size", ge=0)
-    iterations: int = param(8, "most sweeps over the pixels", ge=0)
-    compactness: float = param(10.0, "weight of distance in position, in cell sides, against distance in Lab", ge=0)
+    block_size: int = param(2, "pixels, least side of the smallest block", ge=2, le=1000)
+    block_iterations: int = param(2, "sweeps over the blocks of each size", ge=0, le=1000)
+    iterations: int = param(8, "most sweeps over the pixels", ge=0, le=1000)
+    compactness: float = param(
+        10.0, "weight of distance in position, in cell sides, against distance in Lab", ge=0, le=1e6
+    )
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map that the last sweep leaves."""

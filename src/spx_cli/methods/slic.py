@@ -31,9 +31,9 @@ class SLIC(Method):
     paper = "doi:10.1109/TPAMI.2012.120"
     surplus = 1.5
 
-    compactness: float = param(18.0, "m, weight of distance in position against distance in Lab", gt=0)
-    iterations: int = param(5, "rounds of k-means", ge=1)
-    row_step: int = param(3, "rows: a round visits every row_step-th row; on the CPU", ge=1)
+    compactness: float = param(18.0, "m, weight of distance in position against distance in Lab", ge=0.01, le=1e6)
+    iterations: int = param(5, "rounds of k-means", ge=1, le=1000)
+    row_step: int = param(3, "rows: a round visits every row_step-th row; on the CPU", ge=1, le=100)
     device: str = param("cpu", "cpu, cuda, cuda:N or auto")
 
     def __post_init__(self) -> None:
@@ -79,8 +79,8 @@ class SLICO(Method):
     paper = "doi:10.1109/TPAMI.2012.120"
     surplus = 1.5
 
-    iterations: int = param(5, "rounds of k-means", ge=1)
-    row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1)
+    iterations: int = param(5, "rounds of k-means", ge=1, le=1000)
+    row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1, le=100)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the map of the nearest centres; it may be disconnected."""

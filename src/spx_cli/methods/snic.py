@@ -17,7 +17,7 @@ class SNIC(Method):
     paper = "doi:10.1109/CVPR.2017.520"
     surplus = 2.0
 
-    compactness: float = param(20.0, "m, weight of distance in position against distance in Lab", gt=0)
+    compactness: float = param(20.0, "m, weight of distance in position against distance in Lab", ge=0.01, le=1e6)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the grown regions: as many as the seed grid has cells."""

@@ -43,13 +43,13 @@ class SSN(FeedForward):
     variant: str = param(
         "deep", "features: seven layers, one linear layer, or Lab and position", choices=("deep", "linear", "pix")
     )
-    iterations: int = param(10, "v: rounds of differentiable SLIC", ge=1)
-    channels: int = param(20, "k: features per pixel, five of them Lab and position", ge=INPUTS + 1)
-    eta: float = param(2.5, "weight of position: each is scaled by eta * cells per pixel", gt=0)
-    color_scale: float = param(0.26, "gamma_color: scale of Lab", gt=0)
-    train_iterations: int = param(5, "rounds of differentiable SLIC in training", ge=1)
-    train_segments: int = param(100, "superpixels per training crop", ge=1)
-    compactness: float = param(1e-5, "lambda: weight of the compactness loss", ge=0)
+    iterations: int = param(10, "v: rounds of differentiable SLIC", ge=1, le=1000)
+    channels: int = param(20, "k: features per pixel, five of them Lab and position", ge=INPUTS + 1, le=256)
+    eta: float = param(2.5, "weight of position: each is scaled by eta * cells per pixel", ge=1e-4, le=1e4)
+    color_scale: float = param(0.26, "gamma_color: scale of Lab", ge=1e-4, le=1e4)
+    train_iterations: int = param(5, "rounds of differentiable SLIC in training", ge=1, le=100)
+    train_segments: int = param(100, "superpixels per training crop", ge=1, le=100_000)
+    compactness: float = param(1e-5, "lambda: weight of the compactness loss", ge=0, le=1e6)
     contours: bool = param(True, "learn the borders of objects too, and merge along them; the paper's network does not")
 
     def build(self) -> nn.Module:

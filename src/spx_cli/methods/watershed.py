@@ -35,8 +35,10 @@ class Watershed(Method):
     paper = "doi:10.1109/TIP.2015.2451011"
     surplus = 3.0
 
-    compactness: float = param(1.0, "k, Lab units that the level rises over half a cell side from the marker", ge=0)
-    shrink: float = param(0.67, "share of a cell's side in which its marker is searched", gt=0, le=1)
+    compactness: float = param(
+        1.0, "k, Lab units that the level rises over half a cell side from the marker", ge=0, le=1e6
+    )
+    shrink: float = param(0.67, "share of a cell's side in which its marker is searched", ge=0.001, le=1)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the basins of the markers."""

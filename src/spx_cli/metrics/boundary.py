@@ -149,6 +149,7 @@ def dilate(mask: Mask, radius: int) -> Mask:
     if radius == 0:
         return mask
     height, width = mask.shape
+    radius = min(radius, max(height, width))  # beyond, the window is the whole mask
     padded = np.zeros((height + 2 * radius, width + 2 * radius), np.bool_)
     padded[radius : radius + height, radius : radius + width] = mask
     rows = _spread(padded, radius)
