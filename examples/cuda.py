@@ -91,7 +91,20 @@ def command(options: argparse.Namespace, part: str) -> list[str]:
 
 
 def tests() -> list[str]:
-    return [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "--durations=12", "-p", "no:cacheprovider", "tests"]
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "-W",
+        "default",
+        "--durations=12",
+        "-p",
+        "no:cacheprovider",
+        "tests",
+    ]
 
 
 def together(commands: list[list[str]], limit: float, say: Callable[[str], None]) -> None:

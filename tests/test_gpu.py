@@ -153,7 +153,7 @@ def fresh() -> int:
     return int.from_bytes(os.urandom(4), "little")
 
 
-@pytest.mark.parametrize("channels", [5, 8, 20, 40])
+@pytest.mark.parametrize("channels", [5, 20])
 @pytest.mark.parametrize("grid", [*GRIDS, Grid(321, 481, 16, 25), Grid(150, 90, 1, 1)], ids=str)
 def test_triton_labels_are_those_of_the_cpu(grid, channels):
     seed, fused = fresh(), association.fused_kernels(torch.device("cuda"))

@@ -41,7 +41,7 @@ from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, fill
 from spx_cli.metrics import score
 from spx_cli.regions.maps import compact
-from spx_cli.training.feed import Fed, Feed
+from spx_cli.training.feed import Feed
 from spx_cli.training.muon import Muon
 from spx_cli.training.samples import Pairs, Samples
 
@@ -250,7 +250,7 @@ def train(
         with Feed(pairs, recipe, device, state.step, world.rank, world.size) as feed:
             stopped = False
             while state.step < recipe.steps and not stopped:
-                stopped = _step(method, recipe, state, feed.batch(), world, device, stop, watch)
+                stopped = _step(method, recipe, state, feed, world, device, stop, watch)
                 last = state.step == recipe.steps
                 if validation and (state.step % recipe.validate_every == 0 or last):
                     watch.settle()
@@ -329,7 +329,7 @@ def _step(
     method: TorchMethod,
     recipe: Recipe,
     state: State,
-    batch: Fed,
+    feed: Feed,
     world: World,
     device: torch.device,
     stop: threading.Event,
@@ -339,6 +339,7 @@ def _step(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp == "bf16")
     try:
         with turn(device, "tf32" if recipe.amp == "tf32" else "float32", tuned=True):
+            batch = feed.batch()
             with autocast, labels_below(batch.bound):
                 loss = method.loss(state.network, batch.images, batch.truth)
             state.optimizer.zero_grad()
@@ -354,9 +355,8 @@ def _step(
                 state.optimizer.step()
             state.average(recipe.ema)
     except OutOfMemory as error:
-        size = f"{recipe.batch_size} samples of {batch.images.shape[2]} x {batch.images.shape[3]}"
         help = "a smaller --batch-size or --crop, or --amp bf16, needs less"
-        raise OutOfMemory(f"not enough GPU memory to train on {size}: {help}. {error}") from None
+        raise OutOfMemory(f"not enough GPU memory for steps of {recipe.batch_size} samples: {help}. {error}") from None
     state.step += 1
     return stopped
 

@@ -14,6 +14,7 @@ from spx_cli.methods._association.grid import EPSILON, Grid
 
 _BLOCK = 128  # pixels whose scores are in registers at a time
 _PART = 1024  # pixels of a cell that one program takes
+MOST_CHANNELS = 32  # more would not fit into the registers and shared memory of a multiprocessor
 
 # Compiled anew for strides of one alone, not for each size of image.
 _kernel = triton.jit(
