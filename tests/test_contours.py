@@ -9,7 +9,7 @@ from spx_cli.methods import create
 from spx_cli.methods._contours import contour_loss, contour_maps
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods.base import finished
-from spx_cli.training.loop import State
+from spx_cli.training.state import State
 from strategies import label_maps
 
 LEARNED = ["fcn", "sin", "ssn"]

@@ -23,8 +23,11 @@ from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, 
 from spx_cli.methods import create
 from spx_cli.methods._recipe import Recipe
 from spx_cli.metrics import score
-from spx_cli.training.loop import export, make_optimizer, rate, train
+from spx_cli.training.loop import rate, train
+from spx_cli.training.processes import World
 from spx_cli.training.samples import Pairs, make_batch, open_samples
+from spx_cli.training.state import export, make_optimizer
+from spx_cli.training.validation import Validation
 from spx_cli.weights import provenance
 from trainee import RECIPE, Trainee, samples
 
@@ -118,6 +121,9 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
     one = run(tmp_path / "one", recipe, Trainee(norm=False, dropout=0.0))
     two = [line for line in read_log(tmp_path / "two") if "loss" in line]
     np.testing.assert_allclose([line["loss"] for line in two], [r.loss for r in one], rtol=2e-3)
+    scores = [[line["asa"] for line in read_log(tmp_path / run) if "best" in line] for run in ("one", "two")]
+    assert len(scores[0]) == 3
+    np.testing.assert_allclose(*scores, atol=0.02)
     for name, tensor in load_file(tmp_path / "one" / "last.safetensors").items():
         torch.testing.assert_close(tensor, load_file(tmp_path / "two" / "last.safetensors")[name], rtol=0, atol=5e-3)
 
@@ -129,6 +135,19 @@ def test_two_processes_see_what_one_with_the_doubled_batch_sees():
     assert whole.ids == parts[0].ids + parts[1].ids
     np.testing.assert_array_equal(whole.images, np.concatenate([p.images for p in parts]))
     np.testing.assert_array_equal(whole.truth, np.concatenate([p.truth for p in parts]))
+
+
+def test_processes_share_the_images_of_a_validation(monkeypatch):
+    torch.manual_seed(0)
+    network, images, cpu = Trainee().build(), samples(5), torch.device("cpu")
+    alone = Validation(Trainee(), RECIPE, images, World(0, 1, cpu)).asa(network)
+    told = []
+    monkeypatch.setattr(World, "total", lambda self, *numbers: told.append(numbers) or [*numbers])
+    for rank in range(2):
+        assert Validation(Trainee(), RECIPE, images, World(rank, 2, cpu)).asa(network) != alone
+    read, (first, n), also_read, (second, m) = told
+    assert (read, also_read) == ((3,), (2,))
+    assert (first + second) / (n + m) == pytest.approx(alone)
 
 
 def test_every_annotation_is_a_sample_and_ignored_pixels_are_marked():

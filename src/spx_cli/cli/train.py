@@ -16,7 +16,7 @@ from spx_cli.cli import _options
 from spx_cli.cli._output import log_to_stderr, note, print_json
 
 if TYPE_CHECKING:
-    from spx_cli.training.loop import Record
+    from spx_cli.training.log import LogLine
 
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
 Layout = Annotated[
@@ -100,7 +100,7 @@ def train(
     if data is None or out is None:
         raise ParameterError("spx train needs --data DIR and --out RUN")
 
-    from spx_cli.training import loop
+    from spx_cli.training import loop, state
     from spx_cli.training.samples import open_samples
 
     log_to_stderr(verbose)
@@ -121,13 +121,13 @@ def train(
         for record in records:
             show(record)
     if os.environ.get("RANK", "0") == "0" and not as_json:
-        for path in (out / loop.BEST, out / loop.LAST):
+        for path in (out / state.BEST, out / state.LAST):
             if path.exists():
                 print(f"{path}\tsha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
 
 
 @contextmanager
-def _display(steps: int, *, as_json: bool, quiet: bool) -> Iterator[Callable[["Record"], None]]:
+def _display(steps: int, *, as_json: bool, quiet: bool) -> Iterator[Callable[["LogLine"], None]]:
     """Give a function that shows a record: as JSON on stdout, in a bar on a terminal, else as a line on stderr."""
     if as_json:
         yield lambda record: print_json({k: v if isfinite(v) else None for k, v in record._asdict().items()})
@@ -145,11 +145,11 @@ def _display(steps: int, *, as_json: bool, quiet: bool) -> Iterator[Callable[["R
             yield lambda record: bar.update(task, completed=record.step, description=_text(record))
 
 
-def _line(record: "Record", steps: int) -> str:
+def _line(record: "LogLine", steps: int) -> str:
     left = (steps - record.step) * record.seconds_per_step
     return f"step {record.step}/{steps}  {_text(record)}  {int(left // 3600)}:{int(left % 3600 // 60):02d} left"
 
 
-def _text(record: "Record") -> str:
+def _text(record: "LogLine") -> str:
     asa = f"ASA {record.asa:.4f}  " if isfinite(record.asa) else ""
     return f"loss {record.loss:.4f}  {asa}{record.images_per_second:.1f} images/s"

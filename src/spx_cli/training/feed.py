@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spx_cli.methods._recipe import Recipe
 from spx_cli.pool import cores
+from spx_cli.training.processes import World
 from spx_cli.training.samples import Pairs, make_batch
 
 
@@ -31,16 +32,14 @@ class Fed(NamedTuple):
 class Feed:
     """Gives the batches of a run in order, from that of step `first` on; to be used as a context."""
 
-    def __init__(
-        self, pairs: Pairs, recipe: Recipe, device: torch.device, first: int, rank: int = 0, world: int = 1
-    ) -> None:
-        """Prepare to feed process `rank` of `world`; threads start with the first batch."""
+    def __init__(self, pairs: Pairs, recipe: Recipe, world: World, first: int) -> None:
+        """Prepare to feed this process of `world`; threads start with the first batch."""
         # One thread keeps up with two cores; a GPU eats faster.
-        self._workers = 1 if device.type == "cpu" else cores()
+        self._workers = 1 if world.device.type == "cpu" else cores()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="spx-feed")
         self._queue: deque[Future[Fed]] = deque()
-        self._pairs, self._recipe, self._device = pairs, recipe, device
-        self._next, self._rank, self._world = first, rank, world
+        self._pairs, self._recipe, self._world, self._device = pairs, recipe, world, world.device
+        self._next = first
         #: Seconds that steps have waited for their batch.
         self.waited = 0.0
 
@@ -68,7 +67,8 @@ class Feed:
         return fed._replace(images=fed.images.to(self._device, non_blocking=True), truth=truth)
 
     def _make(self, step: int) -> Fed:
-        batch = make_batch(self._pairs, self._recipe, (step * self._world + self._rank) * self._recipe.batch_size)
+        first = (step * self._world.size + self._world.rank) * self._recipe.batch_size
+        batch = make_batch(self._pairs, self._recipe, first)
         truth, bound = batch.truth, 1
         if truth is not None and truth.dtype == np.int64:
             bound = max(1, int(truth.max()) + 1)

@@ -1,0 +1,154 @@
+"""What a run of training is at one moment (network, mean of its weights, optimiser, step), in memory and on disk."""
+
+import copy
+import hashlib
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spx_cli import weights
+from spx_cli._version import __version__
+from spx_cli.errors import ParameterError, WeightsError
+from spx_cli.io import atomic
+from spx_cli.methods._recipe import Recipe
+from spx_cli.methods._torch import TorchMethod, fill
+from spx_cli.training.muon import Muon
+
+CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.safetensors", "last.safetensors"
+# What a resumed run may change: no weight depends on it, but for steps, which stretch or shorten the rest of the run.
+FREE = ("steps", "validate_every", "validate_counts", "validate_images", "log_every", "checkpoint_minutes")
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser, with its weight decay on the parameters that it names."""
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        chosen = {
+            "matrices": parameter.ndim >= 2,
+            "weights": not name.endswith("bias"),
+            "all": True,
+        }[recipe.decay]
+        (decayed if chosen else spared).append(parameter)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[recipe.optimizer]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    optimizer: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=recipe.lr)
+    return optimizer
+
+
+class State:
+    """All that changes while a network is trained: what a checkpoint holds, beside what it must agree with.
+
+    network is trained, ema is the running mean of its weights: it is validated and exported.
+    """
+
+    def __init__(
+        self, method: TorchMethod, recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None
+    ) -> None:
+        """Make the network with the recipe's seed, or with the weights to start from."""
+        torch.manual_seed(recipe.seed)
+        network = method.build()
+        if start is not None:
+            fill(network, start, "to start from")
+        self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = make_optimizer(self.network, recipe)
+        self.step = 0
+        self.asa = math.nan
+        self.best: dict[str, Any] = {}
+
+    def average(self, decay: float) -> None:
+        """Move the mean towards the network: by all of the difference at first, then by 1 - decay of it."""
+        decay = min(decay, self.step / (self.step + 10))
+        means, news = self._floats
+        torch._foreach_lerp_(means, news, 1 - decay)
+        for mean, new in self._counts:
+            mean.copy_(new)
+
+    @cached_property
+    def _floats(self) -> tuple[list[Tensor], list[Tensor]]:
+        both = [(mean, new) for mean, new in self._both() if mean.is_floating_point()]
+        return [mean for mean, _ in both], [new for _, new in both]
+
+    @cached_property
+    def _counts(self) -> list[tuple[Tensor, Tensor]]:
+        return [(mean, new) for mean, new in self._both() if not mean.is_floating_point()]
+
+    def _both(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.ema.state_dict().values(), self.network.state_dict().values(), strict=True)
+
+    def judge(self, asa: float) -> bool:
+        """Take the ASA of a validation; return whether it is the best yet."""
+        self.asa = asa
+        better: bool = asa > self.best.get("asa", -math.inf)
+        if better:
+            self.best = {"asa": asa, "step": self.step}
+        return better
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write the checkpoint; a process killed meanwhile leaves the one before."""
+        content = {
+            "about": dict(about),
+            "network": self.network.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "asa": self.asa,
+            "best": self.best,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        with atomic(path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Take up the run of a checkpoint.
+
+        Raises WeightsError for a damaged file, ParameterError where method, recipe or data are not those of the run.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            then, now = _flat(content["about"]), _flat(about)
+        except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise WeightsError(f"{path} is not a checkpoint, or damaged: {error}") from None
+        changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in now if k not in FREE and then.get(k) != now[k]]
+        if changed:
+            raise ParameterError(f"cannot resume {path.parent}: {'; '.join(changed)}")
+        self.network.load_state_dict(content["network"])
+        self.ema.load_state_dict(content["ema"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.asa, self.best = content["step"], content["asa"], content["best"]
+        torch.set_rng_state(content["rng"])
+        if content["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(content["cuda_rng"])
+
+
+def export(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any], *, half: bool = False) -> str:
+    """Write tensors with their provenance as safetensors and return the file's sha256.
+
+    about : what the weights are (method, recipe, data, steps, ASA); kept in the file's metadata, as JSON.
+    half : store tensors of two and more axes as float16.
+    """
+    tensors = {k: t.half() if half and t.ndim >= 2 else t for k, t in state.items()}
+    provenance = {k: v if isinstance(v, str) else json.dumps(v) for k, v in {**about, "spx": __version__}.items()}
+    return weights.save(path, tensors, provenance)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Return what tells one set of tensors from another."""
+    content = hashlib.sha256()
+    for name, tensor in state.items():
+        content.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{k: v for k, v in about.items() if k != "recipe"}, **about["recipe"]}
