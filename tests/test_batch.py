@@ -154,6 +154,10 @@ def test_outputs_inside_the_input_tree_are_no_inputs(photos):
         (["photos"], "out", {"overlay": "means"}, UnknownName, "did you mean 'mean'"),
         (["photos"], "out", {"overlay": "mean", "color": "blu-ish"}, ParameterError, "blu-ish"),
         (["photos"], "out", {"n_segments": 0}, ParameterError, ">= 1"),
+        (["photos"], "out", {"n_segments": 70_000}, ParameterError, "png holds 65536 ids, not 70000; use"),
+        (["photos"], "out", {"n_segments": 70_000, "dry_run": True}, ParameterError, "png holds 65536 ids"),
+        (["photos/a.png"], "photos/a.png/x.png", {}, ParameterError, "photos/a.png is a file, not a folder"),
+        (["photos"], "photos/a.png/x", {}, ParameterError, "photos/a.png is a file, not a folder"),
         (["photos"], "out", {"value_range": (1.0, 0.0)}, ParameterError, "black below white"),
         ([], "out", {}, NothingToDo, "no inputs"),
         (["photos/*.bmp"], "out", {}, NothingToDo, "photos/*.bmp"),
@@ -165,6 +169,21 @@ def test_refused_before_work_starts(photos, inputs, out, options, error, message
         segment(inputs, out, **options)
     assert message in str(caught.value)
     assert tree(".") == before
+
+
+def test_inputs_are_not_written_to_through_links(photos):
+    before = tree(".")
+    Path("link.png").symlink_to("photos/a.png")
+    Path("out").mkdir()
+    Path("out/z.png").hardlink_to("photos/b.png")
+    for out in ("link.png", "out/z.png"):
+        with pytest.raises(ParameterError, match="would replace the input"):
+            segment(
+                ["photos/z.png", "photos/a.png", "photos/b.png"] if "/" in out else "photos/a.png",
+                out.partition("/")[0],
+                overwrite=True,
+            )
+    assert {name: tree(".")[name] for name in before} == before
 
 
 def test_two_images_of_one_stem_collide_before_work_starts(photos):
@@ -342,6 +361,16 @@ def test_resume_leaves_files_of_others_alone(photos):
         segment("photos", "out", resume=True)
     assert tree("out") == before
     assert statuses(segment("photos", "out", resume=True, overwrite=True)) == ["done"] * 5
+
+
+def test_what_a_killed_run_was_writing_goes(photos):
+    for name in ("out/.spx-0123.part", "out/sub/.spx-4567.part", "out/other.part"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    segment("photos", "out", dry_run=True)
+    assert len(list(Path("out").rglob("*.part"))) == 3
+    segment("photos", "out")
+    assert list(Path("out").rglob("*.part")) == [Path("out/other.part")]
 
 
 def test_resume_after_a_run_that_was_cut_off(photos):

@@ -26,7 +26,7 @@ from spx_cli.batch.manifest import Entry, Manifest
 from spx_cli.batch.plan import Plan, Task, plan
 from spx_cli.device import pick
 from spx_cli.errors import DeviceError, MissingExtra, SpxError, WeightsError
-from spx_cli.io import MAX_PIXELS, read_image, write_image, write_labels
+from spx_cli.io import MAX_PIXELS, read_image, sweep, write_image, write_labels
 from spx_cli.methods import create
 from spx_cli.methods.base import Method, resident
 from spx_cli.options import SegmentOptions
@@ -105,13 +105,13 @@ class Run:
                 left.append(task)
         if not left:
             return
-        with manifest or nullcontext():
-            for outcome in self._outcomes(left, manifest, recipe):
+        with manifest or nullcontext(), _swept(left), closing(self._outcomes(left, manifest, recipe)) as outcomes:
+            for outcome in outcomes:
                 if manifest and outcome.result.k is not None:
                     manifest.done(outcome.task.output, Entry(recipe, outcome.digest, outcome.result.k))
                 yield outcome.result
 
-    def _outcomes(self, tasks: Sequence[Task], manifest: Manifest | None, recipe: str) -> Iterator[_Outcome]:
+    def _outcomes(self, tasks: Sequence[Task], manifest: Manifest | None, recipe: str) -> Generator[_Outcome]:
         def begin(task: Task) -> Task:
             if manifest:
                 manifest.begin(task.output, recipe)
@@ -158,6 +158,20 @@ def _usual_batch(method: Method, options: SegmentOptions) -> int:
     return _CUDA_BATCH if device.startswith("cuda") else 1
 
 
+@contextmanager
+def _swept(tasks: Sequence[Task]) -> Iterator[None]:
+    """Clear the folders of the results of what killed processes were writing: of an earlier run, or of this one."""
+    folders = {path.parent for task in tasks for path in task.outputs()}
+    for folder in folders:
+        sweep(folder)
+    try:
+        yield
+    except BaseException:
+        for folder in folders:
+            sweep(folder)
+        raise
+
+
 def _is_done(task: Task, entry: Entry) -> bool:
     if not entry.digest or not all(path.is_file() for path in task.outputs()):
         return False
@@ -167,7 +181,7 @@ def _is_done(task: Task, entry: Entry) -> bool:
         return False
 
 
-def _in_threads(job: Job, tasks: Iterator[Task]) -> Iterator[_Outcome]:
+def _in_threads(job: Job, tasks: Iterator[Task]) -> Generator[_Outcome]:
     """Segment in this thread while others read what comes and write what is done.
 
     With a GPU others segment, too: it works on one group while the CPU finishes the one before.
@@ -227,7 +241,7 @@ def _due(groups: dict[tuple[int, ...], list[_Loaded]], size: int, *, last: bool)
 
 def _in_processes(
     job: Job, tasks: Sequence[Task], begin: Callable[[Task], Task], jobs: int, executor: Executor | None
-) -> Iterator[_Outcome]:
+) -> Generator[_Outcome]:
     """Deal tasks out to workers, several at a time where they are quick, so that a worker can overlap them too."""
     fastest = inf
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spx_cli.batch.inputs import STDIN, Input, absolute, collect
 from spx_cli.batch.manifest import Manifest
@@ -49,7 +49,7 @@ def plan(sources: Sequence[str], out: str | Path | None, options: SegmentOptions
     options.format : a name from FORMATS; by default what the suffix of `out` says, else png.
 
     Raises NothingToDo without a single image, and ParameterError where two images would write one path, where an
-    output is one of the inputs, or where an output exists and neither option `overwrite` nor `resume` allows it.
+    output is one of the inputs or cannot be, or where one exists and neither option `overwrite` nor `resume` allows it.
     """
     format = options.format
     if format is not None and format not in FORMATS:
@@ -74,6 +74,7 @@ def plan(sources: Sequence[str], out: str | Path | None, options: SegmentOptions
         format = format or "png"
         folder, tail = Path(out or "."), ("" if out else ".labels") + FORMATS[format].suffixes[0]
         names = [f"{item.relative.with_suffix('')}{tail}" for item in inputs]
+    _check_room(folder, format, options)
     tasks = [_task(item, folder / name, options.overlay is not None) for item, name in zip(inputs, names, strict=True)]
     _check_distinct(tasks)
     if not options.overwrite:
@@ -109,16 +110,35 @@ def _task(item: Input, output: Path, overlay: bool) -> Task:
     return Task(item.source, output, picture, data)
 
 
+def _check_room(folder: Path, format: str, options: SegmentOptions) -> None:
+    above = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ParameterError(f"{above} is a file, not a folder; choose another -o")
+    most, count = FORMATS[format].max_id + 1, options.n_segments
+    if count > most and not (options.native_count or options.raw):
+        raise ParameterError(f"{format} holds {most} ids, not {count}; use --format tiff or npz")
+
+
 def _check_distinct(tasks: Sequence[Task]) -> None:
-    inputs = {absolute(task.source): task.source for task in tasks if task.data is None}
-    writers: dict[Path, str] = {}
+    inputs = {_place(Path(task.source)): task.source for task in tasks if task.data is None}
+    writers: dict[Any, str] = {}
     for task in tasks:
-        for path in map(absolute, task.outputs()):
-            if path in inputs:
+        for path in task.outputs():
+            place = _place(path)
+            if place in inputs:
                 raise ParameterError(f"the result of {task.source} would replace the input {path}; choose another -o")
-            if path in writers:
-                raise ParameterError(f"{writers[path]} and {task.source} would both write {path}; segment them apart")
-            writers[path] = task.source
+            if place in writers:
+                raise ParameterError(f"{writers[place]} and {task.source} would both write {path}; segment them apart")
+            writers[place] = task.source
+
+
+def _place(path: Path) -> tuple[int, int] | Path:
+    """Return what tells one file from another, by whatever links it is reached; where there is none yet, its path."""
+    try:
+        found = path.stat()
+    except OSError:
+        return absolute(path)
+    return found.st_dev, found.st_ino
 
 
 def _check_free(tasks: Sequence[Task], manifest: Manifest | None) -> None:

@@ -19,7 +19,8 @@ from spx_cli.registry import unknown
 from spx_cli.types import Labels
 
 Size = tuple[int, int]
-_MAX_ID = np.iinfo(np.int32).max
+_MAX_ID: int = np.iinfo(np.int32).max
+_MAX_PNG: int = np.iinfo(np.uint16).max
 
 
 class Wanted(NamedTuple):
@@ -121,8 +122,8 @@ def _read_picture(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
 
 
 def _write_png(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
-    if (highest := labels.max()) > 65535:
-        raise FormatError(f"16-bit PNG holds ids up to 65535, found {highest}; use tiff or npz")
+    if (highest := labels.max()) > _MAX_PNG:
+        raise FormatError(f"16-bit PNG holds ids up to {_MAX_PNG}, found {highest}; use tiff or npz")
     pillow.fromarray(labels.astype(np.uint16)).save(file, "PNG", **PNG_OPTIONS)
 
 
@@ -220,15 +221,16 @@ def _write_svg(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
 
 @dataclass(frozen=True)
 class Format:
-    """A label format: its suffixes, the usual one first, and how an open file is read and written."""
+    """A label format: its suffixes, the usual one first, how an open file is read and written, its greatest id."""
 
     suffixes: tuple[str, ...]
     read: Callable[[BinaryIO, Wanted], NDArray[Any]]
     write: Callable[[BinaryIO, Labels, Mapping[str, Any]], None]
+    max_id: int = _MAX_ID
 
 
 FORMATS = {
-    "png": Format((".png",), _read_picture, _write_png),
+    "png": Format((".png",), _read_picture, _write_png, _MAX_PNG),
     "tiff": Format((".tiff", ".tif"), _read_picture, _write_tiff),
     "npy": Format((".npy",), _read_npy, _write_npy),
     "npz": Format((".npz",), _read_npz, _write_npz),
