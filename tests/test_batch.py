@@ -68,14 +68,71 @@ def test_folders_are_mirrored_and_hidden_files_passed_over(photos):
     picture(photos / ".hidden.png")
     picture(photos / ".cache/a.png")
     (photos / "notes.txt").write_text("no image")
-    found, barren = collect(["photos"], (".png", ".jpg"))
+    (photos / "raw.HEIC").touch()
+    (photos / "sub/raw.heic").touch()
+    found, barren, notes = collect(["photos"], (".png", ".jpg"))
     assert [str(i.relative) for i in found] == ["a.png", "b.png", "z.png", "sub/a.png", "sub/deep/c.JPG"]
     assert barren == []
+    assert notes == ["photos: passed over what is no picture by its name: 2 .heic, 1 .txt"]
 
 
 def test_patterns_are_mirrored_below_their_fixed_part(photos):
-    found, _ = collect(["photos/**/*.png"], (".png",))
+    found, _, notes = collect(["photos/**/*.png"], (".png",))
     assert sorted(str(i.relative) for i in found) == ["a.png", "b.png", "sub/a.png", "z.png"]
+    assert notes == []
+    for pattern, fitting in [
+        ("photos/**", ["a.png", "b.png", "sub/a.png", "z.png"]),
+        ("photos/**/[!a].*", ["b.png", "z.png"]),
+        ("photos/**/sub/*", ["sub/a.png"]),
+        ("photos/*/**/a.png", ["sub/a.png"]),
+    ]:
+        assert sorted(i.source.removeprefix("photos/") for i in collect([pattern], (".png",)).inputs) == fitting
+
+
+def test_folders_that_fit_a_pattern_are_told(photos):
+    found, _, notes = collect(["photos/*"], (".png",))
+    assert [i.source for i in found] == ["photos/a.png", "photos/b.png", "photos/z.png"]
+    assert notes == ["photos/*: passed over 1 folders, such as photos/sub; name them, or use **"]
+
+
+@pytest.mark.parametrize("source", ["photos", "photos/**/*.png", "photos/**"])
+def test_links_are_followed_but_not_in_circles(photos, tmp_path, source):
+    picture(tmp_path / "store/deep/l.png")
+    (photos / "scene").symlink_to(tmp_path / "store")
+    (photos / "again").symlink_to("scene")
+    (tmp_path / "store/deep/back").symlink_to("..")
+    (photos / "up").symlink_to(tmp_path)
+    (photos / "self").symlink_to("self")
+    (photos / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(photos / "pipe.png")
+    found, barren, notes = collect([source], (".png",))
+    names = ["a.png", "b.png", "gone.png", "z.png", "again/deep/l.png", "scene/deep/l.png", "sub/a.png"]
+    assert sorted(str(i.relative) for i in found) == sorted(names)
+    assert barren == []
+    loops = [note.partition(": leads back")[0] for note in notes if "leads back to a folder in which it lies" in note]
+    assert sorted(loops) == ["photos/again/deep/back", "photos/scene/deep/back", "photos/up"]
+
+
+def test_links_of_two_folders_to_each_other(tmp_path):
+    for name, other in (("one", "two"), ("two", "one")):
+        picture(tmp_path / f"{name}/x.png")
+        (tmp_path / f"{name}/to").symlink_to(tmp_path / other)
+    found = collect([str(tmp_path / "one")], (".png",)).inputs
+    assert [str(i.relative) for i in found] == ["x.png", "to/x.png"]
+
+
+def test_a_folder_that_cannot_be_entered_is_a_failure(photos, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path) == "photos/sub":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert collect(["photos"], (".png",)).barren == [("photos/sub", "Permission denied")]
+    results = list(segment("photos", "out"))
+    assert next((r.status, r.error) for r in results) == ("failed", "photos/sub: Permission denied")
 
 
 def test_named_files_are_mirrored_below_the_folder_they_share(photos):
@@ -95,10 +152,19 @@ def test_an_image_found_twice_is_one_input(photos):
 
 def test_sources_without_images_are_told(photos):
     (photos / "empty").mkdir()
-    assert collect(["photos/empty", "photos/*.bmp"], (".png",)) == ([], ["photos/empty", "photos/*.bmp"])
+    (photos / "sub/x.heic").touch()
+    barren = collect(["photos/empty", "photos/*.bmp", "photos/sub/*.heic"], (".png",)).barren
+    assert barren == [
+        ("photos/empty", "no images in there"),
+        ("photos/*.bmp", "no images in there"),
+        ("photos/sub/*.heic", "no images in there, but 1 .heic"),
+    ]
 
 
-@pytest.mark.parametrize(("data", "null"), [(b"a.png\r\n\nb b.png", False), (b"a.png\0b b.png\0", True)])
+@pytest.mark.parametrize(
+    ("data", "null"),
+    [(b"a.png\r\n\nb b.png", False), (b"\xef\xbb\xbfa.png\nb b.png", False), (b"a.png\0b b.png\0", True)],
+)
 def test_lists(tmp_path, data, null):
     (tmp_path / "list").write_bytes(data)
     assert read_list(str(tmp_path / "list"), null=null) == ["a.png", "b b.png"]

@@ -191,8 +191,8 @@ def test_a_bad_directory(spx):
     ("args", "code", "message"),
     [
         (["missing.png"], 1, "missing.png: No such file or directory"),
-        (["photos/empty"], 3, "no images in photos/empty"),
-        (["photos/*.webp"], 3, "no images in photos/*.webp"),
+        (["photos/empty"], 3, "photos/empty: no images in there"),
+        (["photos/*.webp"], 3, "photos/*.webp: no images in there"),
         ([], 3, "no inputs"),
         (["photos/a.png", "-k", "769"], 2, "between 1 and the number of pixels, 768"),
         (["photos/a.png", "--max-pixels", "700"], 1, "--max-pixels"),

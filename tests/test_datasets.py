@@ -11,6 +11,7 @@ from scipy.io import savemat
 
 from spx_cli.datasets import DATASETS, open_dataset
 from spx_cli.datasets.bsds500 import read_ground_truth
+from spx_cli.datasets.companions import list_files
 from spx_cli.datasets.flow import MAGIC
 from spx_cli.errors import DataError, FormatError, ImageError, LabelError, NothingToDo, UnknownName
 from spx_cli.io import write_labels
@@ -524,3 +525,40 @@ def test_names_that_scripts_of_others_give(tmp_path):
     (tmp_path / "1_img.jpg").rename(tmp_path / "b/images/1_img.jpg")
     (tmp_path / "1_label.png").rename(tmp_path / "b/labels/1.png")
     assert len(open_dataset("folder", tmp_path / "b")) == 1
+
+
+def test_linked_folders_are_followed(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"store/images/{name}.png")
+        ids(tmp_path / f"store/labels/{name}.png", halves())
+    for part in ("images", "labels"):
+        (tmp_path / f"data/{part}").mkdir(parents=True)
+        (tmp_path / f"data/{part}/scene").symlink_to(tmp_path / "store" / part)
+    picture(tmp_path / "data/images/c.png")
+    ids(tmp_path / "data/labels/c.png", halves())
+    (tmp_path / "data/images/loop").symlink_to(tmp_path / "data/images")
+    dataset = open_dataset("folder", tmp_path / "data")
+    assert [entry.id for entry in dataset.entries] == ["c", "scene/a", "scene/b"]
+    assert dataset.unpaired == ()
+    assert [path.name for path in list_files(tmp_path / "data/labels")] == ["c.png", "a.png", "b.png"]
+
+
+def test_what_is_passed_over_is_told(tmp_path, caplog):
+    caplog.set_level("WARNING", "spx_cli")
+    picture(tmp_path / "images/a.png")
+    for name in ("b.heic", "c.HEIC", "notes"):
+        (tmp_path / "images" / name).touch()
+    ids(tmp_path / "labels/a.png", halves())
+    (tmp_path / "labels/b.jpg").touch()
+    open_dataset("folder", tmp_path)
+    first, second = caplog.messages
+    assert first.startswith("passed over what is no picture by its name, such as ")
+    assert first.endswith(": 2 .heic, 1 without suffix")
+    assert second.endswith("labels/b.jpg: 1 .jpg")
+
+
+def test_label_maps_of_a_kind_that_holds_none_are_told(tmp_path):
+    picture(tmp_path / "images/a.png")
+    picture(tmp_path / "labels/a.jpg")
+    with pytest.raises(DataError, match=r"no label map in .*labels, but 1 \.jpg; label maps end in \.bmp, \.csv"):
+        open_dataset("folder", tmp_path)

@@ -89,8 +89,8 @@ class Run:
 
     def _results(self) -> Generator[Result]:
         options = self.job.options
-        for source in self.plan.barren:
-            nowhere = self.job.result(Task(source, Path(), None), Failure(f"{source}: no images in there", 1))
+        for source, why in self.plan.barren:
+            nowhere = self.job.result(Task(source, Path(), None), Failure(f"{source}: {why}", 1))
             yield replace(nowhere, output="")
         manifest = Manifest(self.plan.folder) if self.plan.is_tree or options.resume else None
         recipe = self.job.recipe()

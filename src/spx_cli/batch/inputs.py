@@ -8,11 +8,14 @@ named one by one below the folder they all share.
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 from spx_cli.errors import ParameterError
+from spx_cli.io.walk import Found, kinds, walk
 
 STDIN = "-"
 
@@ -24,16 +27,25 @@ class Input(NamedTuple):
     relative: Path
 
 
+class Barren(NamedTuple):
+    """A source, or a folder in it, that gave no image, and why."""
+
+    source: str
+    why: str
+
+
 class Collected(NamedTuple):
-    """`barren` holds the folders and patterns in which there was no image."""
+    """`barren` holds the folders and patterns in which there was no image, `notes` what was passed over in others."""
 
     inputs: list[Input]
-    barren: list[str]
+    barren: list[Barren]
+    notes: list[str]
 
 
 def collect(sources: Iterable[str], suffixes: Sequence[str], *, exclude: Path | None = None) -> Collected:
-    """Return the images that `sources` name, each once, folders in sorted order; hidden files are passed over.
+    """Return the images that `sources` name, each once, folders in sorted order.
 
+    Hidden files are passed over without a word; links are followed, but none that leads back to where it lies.
     suffixes : what an image in a folder ends with, in lower case, such as ".png".
     exclude : a folder that is passed over, for outputs that go into the tree they come from.
 
@@ -41,23 +53,31 @@ def collect(sources: Iterable[str], suffixes: Sequence[str], *, exclude: Path | 
     """
     named: list[str] = []
     found: dict[str, Path] = {}
-    barren = []
+    barren: list[Barren] = []
+    notes: list[str] = []
     for source in sources:
         path = Path(source)
         if source == STDIN or path.is_file() or not (path.is_dir() or glob.has_magic(source)):
             named.append(source)
             continue
         root = path if path.is_dir() else _fixed_part(path)
-        files = _walk(path) if path.is_dir() else _match(source)
+        (files, loops, closed), folders = (walk(path), []) if path.is_dir() else _match(source, root)
         if exclude is not None and absolute(root) in absolute(exclude).parents:
-            files = (f for f in files if absolute(exclude) not in absolute(f).parents)
+            files = [f for f in files if absolute(exclude) not in absolute(f).parents]
         images = {str(f): f.relative_to(root) for f in files if f.suffix.lower() in suffixes}
+        others = [f for f in files if f.suffix.lower() not in suffixes]
         if not images:
-            barren.append(source)
+            barren.append(Barren(source, "no images in there" + (f", but {kinds(others)}" if others else "")))
+        elif others:
+            notes.append(f"{source}: passed over what is no picture by its name: {kinds(others)}")
+        if folders:
+            notes.append(f"{source}: passed over {len(folders)} folders, such as {folders[0]}; name them, or use **")
+        notes += (f"{loop}: leads back to a folder in which it lies; not followed" for loop in loops)
+        barren += (Barren(str(folder), why) for folder, why in closed)
         found |= images
     shared = _shared_folder(named)
     inputs = {name: Path("stdin") if name == STDIN else Path(os.path.relpath(name, shared)) for name in named}
-    return Collected([Input(*pair) for pair in (inputs | found).items()], barren)
+    return Collected([Input(*pair) for pair in (inputs | found).items()], barren, notes)
 
 
 def read_list(source: str, *, null: bool = False) -> list[str]:
@@ -66,18 +86,28 @@ def read_list(source: str, *, null: bool = False) -> list[str]:
         data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
     except OSError as error:
         raise ParameterError(f"cannot read the list {source}: {error.strerror}") from None
+    data = data.removeprefix(BOM_UTF8)
     names = data.split(b"\0") if null else (line.rstrip(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(name) for name in names if name]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
+def _match(pattern: str, root: Path) -> tuple[Found, list[Path]]:
+    """Return the files and the folders that fit a pattern, of which `root` is the part without wildcards."""
+    parts = Path(pattern).relative_to(root).parts
+    if "**" in parts:
+        everything = walk(root)
+        return everything._replace(files=[f for f in everything.files if _fits(f.relative_to(root).parts, parts)]), []
+    paths = [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 - pathlib takes no absolute pattern
+    files = [path for path in paths if path.is_file() or not path.exists()]
+    return Found(files, [], []), [path for path in paths if path.is_dir()]
 
 
-def _match(pattern: str) -> Iterator[Path]:
-    return (path for path in map(Path, sorted(glob.glob(pattern, recursive=True))) if path.is_file())  # noqa: PTH207 - pathlib takes no absolute pattern
+def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return _fits(names, pattern[1:]) or (bool(names) and _fits(names[1:], pattern))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _fits(names[1:], pattern[1:])
 
 
 def absolute(path: str | Path) -> Path:

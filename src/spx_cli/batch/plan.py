@@ -1,17 +1,20 @@
 """Where every result of a batch goes, decided, and refused where it must be, before any work starts."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spx_cli.batch.inputs import STDIN, Input, absolute, collect
+from spx_cli.batch.inputs import STDIN, Barren, Input, absolute, collect
 from spx_cli.batch.manifest import Manifest
 from spx_cli.errors import NothingToDo, ParameterError
 from spx_cli.io import FORMATS, IMAGE_SUFFIXES
 from spx_cli.options import SegmentOptions
 from spx_cli.registry import unknown
+
+_log = logging.getLogger(__name__)
 
 
 class Task(NamedTuple):
@@ -30,12 +33,12 @@ class Task(NamedTuple):
 class Plan(NamedTuple):
     """What is to be done.
 
-    barren : sources without an image in them.
+    barren : sources without an image in them, and folders that cannot be entered.
     folder : where the outputs begin; is_tree says that they mirror the inputs.
     """
 
     tasks: list[Task]
-    barren: list[str]
+    barren: list[Barren]
     folder: Path
     format: str
     is_tree: bool
@@ -57,9 +60,11 @@ def plan(sources: Sequence[str], out: str | Path | None, options: SegmentOptions
     if not sources:
         raise NothingToDo("no inputs; name images, folders or patterns, or give a list with --from-file")
     # A pattern or a folder means many, even where it holds but one.
-    inputs, barren = collect(sources, IMAGE_SUFFIXES, exclude=None if out is None else Path(out))
+    inputs, barren, notes = collect(sources, IMAGE_SUFFIXES, exclude=None if out is None else Path(out))
     if not inputs:
-        raise NothingToDo(f"no images in {', '.join(barren)}")
+        raise NothingToDo("; ".join(f"{source}: {why}" for source, why in barren))
+    for line in notes:
+        _log.warning(line)
     one = len(sources) == 1 and inputs[0].source == sources[0]
     file = _file(out, one)
     if file is None and out is None and not one:

@@ -64,8 +64,8 @@ class _ToStderr(logging.Handler):
         note(f"spx: {self.format(record)}")
 
 
-def log_to_stderr(verbose: bool) -> None:
-    """Show what the library logs: warnings, with `verbose` also what it does."""
+def log_to_stderr(*, verbose: bool, quiet: bool) -> None:
+    """Show what the library logs: warnings unless `quiet`, with `verbose` also what it does."""
     logger = logging.getLogger("spx_cli")
     logger.handlers = [_ToStderr()]
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)

@@ -83,7 +83,7 @@ def evaluate(
     from spx_cli import api
     from spx_cli.evaluation.gates import Conditions
 
-    log_to_stderr(verbose)
+    log_to_stderr(verbose=verbose, quiet=quiet)
     outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown, junit=as_junit, html=as_html)
     radius, slack = _tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)

@@ -57,7 +57,7 @@ def segment(
     from spx_cli.batch.engine import segment_files
     from spx_cli.batch.inputs import read_list
 
-    log_to_stderr(verbose)
+    log_to_stderr(verbose=verbose, quiet=quiet)
     chosen = _options.make_method(method, param, device=device, seed=seed, weights=weights)
     sources = (inputs or []) + (read_list(from_file, null=null) if from_file else [])
     if fail_fast:

@@ -103,7 +103,7 @@ def train(
     from spx_cli.training import loop, state
     from spx_cli.training.samples import open_samples
 
-    log_to_stderr(verbose)
+    log_to_stderr(verbose=verbose, quiet=quiet)
     samples = open_samples(layout, data, split, val_split)
     records = loop.train(
         learner,

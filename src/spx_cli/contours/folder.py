@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spx_cli.datasets import Entry
-from spx_cli.datasets.companions import Companions, walk
+from spx_cli.datasets.companions import Companions, list_files
 from spx_cli.errors import DataError
 from spx_cli.io import CONTOUR_SUFFIXES
 
@@ -23,7 +23,7 @@ class ContourFolder:
             raise DataError(f"no such folder: {root}; contour maps are given by a folder, named as the images")
         wanted = tuple(entries)
         self._maps = Companions(wanted)
-        for path in walk(self.root, CONTOUR_SUFFIXES):
+        for path in (p for p in list_files(self.root) if p.suffix.lower() in CONTOUR_SUFFIXES):
             name = path.relative_to(self.root).with_suffix("").as_posix().removesuffix(CONTOURS_MARK)
             if not name.endswith(PICTURE_MARK):
                 self._maps.add(name, path)

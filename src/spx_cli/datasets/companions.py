@@ -1,11 +1,16 @@
 """Files in another folder that are named as the images they belong to: label maps and contour maps made elsewhere."""
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from spx_cli.datasets.base import Entry
+from spx_cli.errors import DataError
+from spx_cli.io.walk import walk
+
+_log = logging.getLogger(__name__)
 
 # What tools add to the stem of an image or of its map: X_img.jpg, X_img.csv, X_label.png belong together.
 _ADDED = re.compile(r"_(?:img|image|labels?)$")
@@ -71,9 +76,14 @@ def plain(name: str) -> str:
     return _ADDED.sub("", name)
 
 
-def walk(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Yield the files below `root` with one of the suffixes, sorted; hidden files and folders are passed over."""
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
-            yield path
+def list_files(root: Path) -> list[Path]:
+    """Return the files below `root`, if it exists, sorted; DataError for a folder there that cannot be entered.
+
+    Hidden files are passed over; links are followed, but none that leads back to where it lies: the log says so.
+    """
+    files, loops, closed = walk(root)
+    if closed:
+        raise DataError(f"{closed[0][0]}: {closed[0][1]}")
+    for loop in loops:
+        _log.warning("%s: leads back to a folder in which it lies; not followed", loop)
+    return sorted(files)

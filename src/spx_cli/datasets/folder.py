@@ -1,13 +1,18 @@
 """Your own images and label maps, paired by name."""
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from spx_cli.datasets.base import Entry, Layout, PictureDataset, missing
-from spx_cli.datasets.companions import plain
+from spx_cli.datasets.companions import list_files, plain
+from spx_cli.errors import DataError
 from spx_cli.io import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from spx_cli.io.walk import kinds
+
+_log = logging.getLogger(__name__)
 
 PICTURES = frozenset(IMAGE_SUFFIXES)
 # A .json beside images is hardly ever a label map; GeoJSON has its own suffix.
@@ -43,12 +48,7 @@ class Folder(PictureDataset):
             places.append((self.root / part / "images", self.root / part / "labels"))
         places.append((self.root / part, self.root / part))
         for images_at, labels_at in places:
-            files = _files(images_at)
-            if images_at == labels_at:
-                images, labels = _sort_out(images_at, files)
-            else:
-                images = _by_name(images_at, (p for p in files if p.suffix.lower() in PICTURES))
-                labels = _by_name(labels_at, (p for p in _files(labels_at) if p.suffix.lower() in MAPS))
+            images, labels = _gather(images_at) if images_at == labels_at else _gather_apart(images_at, labels_at)
             if images and not labels:
                 self.annotation = None
                 return self.pair(images, dict.fromkeys(images, ()), None)
@@ -62,27 +62,48 @@ class Folder(PictureDataset):
         raise missing(self, [f"{images_at.relative_to(self.root)}/<images>" for images_at, _ in places])
 
 
-def _files(base: Path) -> list[Path]:
-    """Return the files below a folder, if it exists, without the hidden ones."""
-    return [
-        path
-        for path in sorted(base.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(base).parts)
-    ]
+Named = dict[str, list[Path]]
+
+
+def _gather_apart(images_at: Path, labels_at: Path) -> tuple[Named, Named]:
+    """Return the images in one folder and the label maps in another, by name."""
+    files, maps = list_files(images_at), list_files(labels_at)
+    images = _by_name(images_at, _ending(files, PICTURES, "picture"))
+    labels = _by_name(labels_at, _ending(maps, MAPS, "label map"))
+    if not labels and any(path.suffix.lower() in PICTURES for path in maps):
+        raise DataError(
+            f"no label map in {labels_at}, but {kinds(maps)}; label maps end in {', '.join(sorted(MAPS))}: "
+            "pictures that lose nothing, or arrays"
+        )
+    return images, labels
+
+
+def _gather(base: Path) -> tuple[Named, Named]:
+    """Return images and label maps that lie in one folder, by name."""
+    return _sort_out(base, _ending(list_files(base), PICTURES | MAPS, "picture or label map"))
+
+
+def _ending(files: Sequence[Path], suffixes: Collection[str], what: str) -> list[Path]:
+    """Return the files that end so; where there are some, the log tells of the others."""
+    fit = [path for path in files if path.suffix.lower() in suffixes]
+    others = [path for path in files if path.suffix.lower() not in suffixes]
+    if fit and others:
+        _log.warning("passed over what is no %s by its name, such as %s: %s", what, others[0], kinds(others))
+    return fit
 
 
 def _name(path: Path, base: Path) -> str:
     return path.relative_to(base).with_suffix("").as_posix().removesuffix(LABELS_MARK)
 
 
-def _by_name(base: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
-    named: dict[str, list[Path]] = {}
+def _by_name(base: Path, files: Iterable[Path]) -> Named:
+    named: Named = {}
     for path in files:
         named.setdefault(_name(path, base), []).append(path)
     return named
 
 
-def _sort_out(base: Path, files: list[Path]) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+def _sort_out(base: Path, files: list[Path]) -> tuple[Named, Named]:
     """Return images and label maps that lie in one folder, by name."""
     pictures = {_name(path, base) for path in files if path.suffix.lower() in PICTURES}
     partners = {plain(name) for name in pictures if not _LABEL.search(name)}

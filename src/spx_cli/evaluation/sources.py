@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spx_cli.datasets import Dataset, Entry
-from spx_cli.datasets.companions import Companions, walk
+from spx_cli.datasets.companions import Companions, list_files
 from spx_cli.datasets.folder import LABELS_MARK, MAPS
 from spx_cli.errors import DataError, ParameterError
 from spx_cli.io import read_labels
+from spx_cli.io.walk import kinds
 from spx_cli.methods import create
 from spx_cli.methods.base import Method, resident
 from spx_cli.types import Image, Labels
@@ -84,13 +85,17 @@ class LabelFolder:
         entries = dataset.entries if dataset else ()
         folders = set().union(*(_folders(entry, dataset.root) for entry in entries)) if dataset else set()
         self._maps: dict[int | None, Companions] = {}
-        for path in walk(self.root, MAPS):
+        files = list_files(self.root)
+        for path in files:
+            if path.suffix.lower() not in MAPS:
+                continue
             count, name = _count_and_name(path.relative_to(self.root).parts, folders)
             if count not in self._maps:
                 self._maps[count] = Companions(entries)
             self._maps[count].add(name, path)
         if not self._maps:
-            raise DataError(f"no label maps in {root}: looked for files ending in {', '.join(sorted(MAPS))}")
+            there = f"; there are {kinds(files)}" if files else ""
+            raise DataError(f"no label maps in {root}: looked for files ending in {', '.join(sorted(MAPS))}{there}")
         numbers = sorted(count for count in self._maps if count is not None)
         self.counts: tuple[int | None, ...] = tuple(numbers) or (None,)
         if dataset and entries and not any(self._maps[count].files(e) for count in self.counts for e in entries):
