@@ -220,7 +220,7 @@ def times(name: str, options: argparse.Namespace) -> None:
     if options.quick:
         height, width, k, batches = 96, 144, 24, batches[:2]
     images = photos(options, height, width, max(batches))
-    seconds = 0.1 if options.quick else 0.6
+    seconds = 0.1 if options.quick else 0.3
     for precision in ("float32", "tf32", "bfloat16"):
         for batch in batches:
             some = images[:batch]
