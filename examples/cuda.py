@@ -91,20 +91,8 @@ def command(options: argparse.Namespace, part: str) -> list[str]:
 
 
 def tests() -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "gpu",
-        "-W",
-        "default",
-        "--durations=12",
-        "-p",
-        "no:cacheprovider",
-        "tests",
-    ]
+    words = "-m pytest -q -m gpu -W default --durations=12 -p no:cacheprovider tests/test_gpu.py"
+    return [sys.executable, *words.split()]
 
 
 def together(commands: list[list[str]], limit: float, say: Callable[[str], None]) -> None:
