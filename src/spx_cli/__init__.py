@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from spx_cli.api import evaluate as evaluate
     from spx_cli.api import evaluate_contours as evaluate_contours
     from spx_cli.api import segment as segment
+    from spx_cli.batch.contours import contour_files as contour_files
     from spx_cli.batch.engine import segment_files as segment_files
     from spx_cli.color import rgb_to_lab as rgb_to_lab
     from spx_cli.io import read_image as read_image
     from spx_cli.io import read_labels as read_labels
     from spx_cli.io import write_labels as write_labels
     from spx_cli.methods.base import Method as Method
+    from spx_cli.options import BoundaryOptions as BoundaryOptions
+    from spx_cli.options import ContourOptions as ContourOptions
     from spx_cli.options import EvaluateOptions as EvaluateOptions
     from spx_cli.options import SegmentOptions as SegmentOptions
     from spx_cli.params import param as param
@@ -28,11 +31,14 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "Assignment": "spx_cli.types",
+    "BoundaryOptions": "spx_cli.options",
+    "ContourOptions": "spx_cli.options",
     "EvaluateOptions": "spx_cli.options",
     "Image": "spx_cli.types",
     "Labels": "spx_cli.types",
     "Method": "spx_cli.methods.base",
     "SegmentOptions": "spx_cli.options",
+    "contour_files": "spx_cli.batch.contours",
     "create": "spx_cli.api",
     "evaluate": "spx_cli.api",
     "evaluate_contours": "spx_cli.api",

@@ -7,6 +7,7 @@ from pathlib import Path
 from spx_cli import params
 from spx_cli.errors import ParameterError
 from spx_cli.params import option
+from spx_cli.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +28,12 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentOptions(ReadOptions):
-    """How `segment_files` treats every file."""
+class FileOptions(ReadOptions):
+    """How a command that makes a file of each image treats every file."""
 
-    n_segments: int = option(200, "Number of superpixels.", "-k", "--segments", metavar="K", ge=1, le=10**9)
-    native_count: bool = option(False, "Keep the count that the method itself yields.", "--native-count")
-    raw: bool = option(False, "Keep the method's own map: neither connected, counted nor renumbered.", "--raw")
-    format: str | None = option(
-        None,
-        "png, tiff, npy, npz, mat, csv, geojson or svg. [default: what OUT ends in, else png]",
-        "--format",
-        metavar="FORMAT",
-    )
-    overlay: str | None = option(
-        None, "Also write a picture: boundaries, mean, random or side-by-side.", "--overlay", metavar="MODE"
-    )
-    color: str | None = option(None, "Of drawn boundaries: a name or #RRGGBB.", "--color", metavar="COLOR")
+    color: str | None = option(None, "Of drawn lines: a name or #RRGGBB.", "--color", metavar="COLOR")
     jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0, le=10_000)
-    batch_size: int | None = option(
-        None,
-        "Images of one size that a network gets together. [default: 16 on CUDA, else 1]",
-        "--batch-size",
-        ge=1,
-        le=4096,
-    )
+    batch_size: int | None = option(None, "Images of one size that are worked on together.", ge=1, le=4096)
     overwrite: bool = option(
         False, "Replace outputs that exist; without it they stop the run at its start.", "--overwrite"
     )
@@ -65,6 +48,83 @@ class SegmentOptions(ReadOptions):
         le=10**9,
     )
     dry_run: bool = option(False, "Say what would be done, and do nothing.", "--dry-run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions(FileOptions):
+    """How `segment_files` treats every file."""
+
+    n_segments: int = option(200, "Number of superpixels.", "-k", "--segments", metavar="K", ge=1, le=10**9)
+    native_count: bool = option(False, "Keep the count that the method itself yields.", "--native-count")
+    raw: bool = option(False, "Keep the method's own map: neither connected, counted nor renumbered.", "--raw")
+    format: str | None = option(
+        None,
+        "png, tiff, npy, npz, mat, csv, geojson or svg. [default: what OUT ends in, else png]",
+        "--format",
+        metavar="FORMAT",
+    )
+    overlay: str | None = option(
+        None, "Also write a picture: boundaries, mean, random or side-by-side.", "--overlay", metavar="MODE"
+    )
+    batch_size: int | None = option(
+        None,
+        "Images of one size that a network gets together. [default: 16 on CUDA, else 1]",
+        "--batch-size",
+        ge=1,
+        le=4096,
+    )
+
+
+def _numbers(texts: Iterable[str]) -> list[float]:
+    try:
+        return [float(number) for text in texts for number in text.split(",")]
+    except ValueError:
+        raise ParameterError(f"--scales takes numbers, not {','.join(texts)!r}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContourOptions(FileOptions):
+    """How `contour_files` treats every file.
+
+    counts : empty stands for the 13 of the SEN paper.
+    source : auto takes what the network has learned, of a method that has, else its superpixels.
+    nms, threshold, thin : what is done to the contours, in this order.
+    """
+
+    counts: tuple[int, ...] = option(
+        (),
+        "Superpixels whose boundaries are averaged; repeatable. [default: 13 counts from 50 to 700]",
+        "-k",
+        "--segments",
+        metavar="K",
+    )
+    source: str = option(
+        "auto",
+        "network: what it has learned; superpixels: their boundaries. [default: network where it can]",
+        "--source",
+    )
+    scales: tuple[float, ...] = option(
+        (1.0,), "Sizes at which a network sees the image, such as 0.5,1.", "--scales", metavar="S,...", read=_numbers
+    )
+    mirrored: bool = option(False, "A network also sees the mirror image.", "--mirrored")
+    nms: bool = option(False, "Keep the crests only (non-maximum suppression).", "--nms")
+    threshold: float = option(0.0, "What is below becomes 0.", "--threshold", metavar="T", ge=0, le=1)
+    thin: bool = option(False, "Keep lines of one pixel only.", "--thin")
+    format: str | None = option(
+        None, "png (8 bits), png16 or npy. [default: what OUT ends in, else png]", "--format", metavar="FORMAT"
+    )
+    overlay: bool = option(False, "Also write a picture of the contours over the image.", "--overlay")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source not in ("auto", "network", "superpixels"):
+            raise unknown("source of contours", self.source, ("auto", "network", "superpixels"))
+        if any(not 1 <= count <= 10**9 for count in self.counts):
+            raise ParameterError(f"the number of superpixels must be at least 1, not {min(self.counts)}")
+        if not self.scales or not all(0.05 <= scale <= 8 for scale in self.scales):
+            raise ParameterError(
+                f"scales must lie between 0.05 and 8, not {', '.join(map(str, self.scales)) or 'none'}"
+            )
 
 
 def _names(texts: Iterable[str]) -> list[str]:

@@ -20,19 +20,18 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from spx_cli import params
-from spx_cli._version import __version__
-from spx_cli.batch.job import Failure, Job, Result, digest
+from spx_cli.batch.job import Failure, Job, Result, SegmentJob, digest
 from spx_cli.batch.manifest import Entry, Manifest
-from spx_cli.batch.plan import Plan, Task, plan
+from spx_cli.batch.plan import LABELS, Plan, Task, plan
 from spx_cli.device import pick
-from spx_cli.errors import DeviceError, MissingExtra, SpxError, WeightsError
-from spx_cli.io import MAX_PIXELS, read_image, sweep, write_image, write_labels
+from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
+from spx_cli.io import FORMATS, MAX_PIXELS, read_image, sweep
 from spx_cli.methods import create
 from spx_cli.methods.base import Method, resident
 from spx_cli.options import SegmentOptions
 from spx_cli.pool import cores, spread
 from spx_cli.regions.overlays import render
-from spx_cli.types import Image, Labels
+from spx_cli.types import Image
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -61,9 +60,9 @@ class _Loaded(NamedTuple):
     digest: str
 
 
-class _Segmented(NamedTuple):
+class _Made(NamedTuple):
     loaded: _Loaded
-    labels: Labels | Failure
+    what: Any
     seconds: float
 
 
@@ -71,7 +70,7 @@ class _Segmented(NamedTuple):
 class Run:
     """Iterate over it to do the work: one Result for each image as it is done. Its length is known before."""
 
-    job: Job
+    job: Job[Any]
     plan: Plan
     executor: Executor | None
 
@@ -98,7 +97,7 @@ class Run:
         for task in self.plan.tasks:
             entry = manifest.get(task.output) if manifest and options.resume else None
             if entry and entry.recipe == recipe and _is_done(task, entry):
-                yield self.job.result(task, status="skipped", k=entry.k)
+                yield self.job.skipped(task, entry)
             elif options.dry_run:
                 yield self.job.result(task, status="planned")
             else:
@@ -107,8 +106,9 @@ class Run:
             return
         with manifest or nullcontext(), _swept(left), closing(self._outcomes(left, manifest, recipe)) as outcomes:
             for outcome in outcomes:
-                if manifest and outcome.result.k is not None:
-                    manifest.done(outcome.task.output, Entry(recipe, outcome.digest, outcome.result.k))
+                if manifest and outcome.result.status == "done":
+                    k = getattr(outcome.result, "k", None)
+                    manifest.done(outcome.task.output, Entry(recipe, outcome.digest, k or 0))
                 yield outcome.result
 
     def _outcomes(self, tasks: Sequence[Task], manifest: Manifest | None, recipe: str) -> Generator[_Outcome]:
@@ -146,13 +146,17 @@ def segment_files(
     options = params.change(options or SegmentOptions(), "segment_files", changes)
     if options.overlay is not None:  # on one pixel, to learn now whether mode and colour exist
         render(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.int32), options.overlay, color=options.color)
-    planned = plan([str(source) for source in inputs], out, options)
-    size = options.batch_size or _usual_batch(method, options)
-    job = Job(method, replace(options, format=planned.format, batch_size=size), method.identity())
+    sources = [str(source) for source in inputs]
+    planned = plan(sources, out, options, options.format, options.overlay is not None, LABELS)
+    most = FORMATS[planned.format].max_id + 1
+    if options.n_segments > most and not (options.native_count or options.raw):
+        raise ParameterError(f"{planned.format} holds {most} ids, not {options.n_segments}; use --format tiff or npz")
+    size = options.batch_size or _usual_batch(method)
+    job = SegmentJob(method, replace(options, format=planned.format, batch_size=size), method.identity())
     return Run(job=job, plan=planned, executor=executor)
 
 
-def _usual_batch(method: Method, options: SegmentOptions) -> int:
+def _usual_batch(method: Method) -> int:
     device: str = getattr(method, "device", "cpu")
     device = str(pick(device)) if device == "auto" else device
     return _CUDA_BATCH if device.startswith("cuda") else 1
@@ -181,21 +185,21 @@ def _is_done(task: Task, entry: Entry) -> bool:
         return False
 
 
-def _in_threads(job: Job, tasks: Iterator[Task]) -> Generator[_Outcome]:
-    """Segment in this thread while others read what comes and write what is done.
+def _in_threads(job: Job[Any], tasks: Iterator[Task]) -> Generator[_Outcome]:
+    """Work in this thread while others read what comes and write what is done.
 
-    With a GPU others segment, too: it works on one group while the CPU finishes the one before.
+    With a GPU others work, too: it works on one group while the CPU finishes the one before.
     """
     job = replace(job, method=resident(job.method, job.identity))
     gpu, size = job.device.startswith("cuda"), job.options.batch_size or 1
     ahead = _CUDA_GROUPS * size + 1 if gpu else size + 1
     groups: dict[tuple[int, ...], list[_Loaded]] = {}
-    segmenting: deque[Future[list[_Segmented]]] = deque()
+    making: deque[Future[list[_Made]]] = deque()
     writing: deque[Future[_Outcome]] = deque()
     with ThreadPoolExecutor(cores() if gpu else _IO_THREADS) as threads, _crew(gpu) as crew:
         reading = deque(threads.submit(_read, job, task) for task in islice(tasks, ahead))
         try:
-            while reading or groups or segmenting:
+            while reading or groups or making:
                 if reading:
                     loaded = reading.popleft().result()
                     reading.extend(threads.submit(_read, job, task) for task in islice(tasks, 1))
@@ -204,9 +208,9 @@ def _in_threads(job: Job, tasks: Iterator[Task]) -> Generator[_Outcome]:
                     else:
                         groups.setdefault(loaded.image.shape, []).append(loaded)
                 for group in _due(groups, size, last=not reading):
-                    segmenting.append(crew(_segment, job, group))
-                while segmenting and (not reading or len(segmenting) >= _CUDA_GROUPS or segmenting[0].done()):
-                    writing.extend(threads.submit(_write, job, *result) for result in segmenting.popleft().result())
+                    making.append(crew(_make, job, group))
+                while making and (not reading or len(making) >= _CUDA_GROUPS or making[0].done()):
+                    writing.extend(threads.submit(_write, job, *result) for result in making.popleft().result())
                 while writing and (len(writing) > ahead or writing[0].done()):
                     yield writing.popleft().result()
             while writing:
@@ -240,7 +244,7 @@ def _due(groups: dict[tuple[int, ...], list[_Loaded]], size: int, *, last: bool)
 
 
 def _in_processes(
-    job: Job, tasks: Sequence[Task], begin: Callable[[Task], Task], jobs: int, executor: Executor | None
+    job: Job[Any], tasks: Sequence[Task], begin: Callable[[Task], Task], jobs: int, executor: Executor | None
 ) -> Generator[_Outcome]:
     """Deal tasks out to workers, several at a time where they are quick, so that a worker can overlap them too."""
     fastest = inf
@@ -268,17 +272,17 @@ def _in_processes(
         yield from outcomes or [_dead(job, task)]
 
 
-def _dead(job: Job, task: Task) -> _Outcome:
+def _dead(job: Job[Any], task: Task) -> _Outcome:
     reason = "its worker process died, perhaps for want of memory; try it alone, with --jobs 1"
     return _Outcome(task, job.result(task, Failure(f"{task.source}: {reason}", 1)))
 
 
-def _work(job: Job, tasks: Sequence[Task]) -> list[_Outcome]:
+def _work(job: Job[Any], tasks: Sequence[Task]) -> list[_Outcome]:
     """Read, segment and write some images in a worker process."""
     return list(_in_threads(job, iter(tasks)))
 
 
-def _read(job: Job, task: Task) -> _Loaded | _Outcome:
+def _read(job: Job[Any], task: Task) -> _Loaded | _Outcome:
     limit = job.options.max_pixels or MAX_PIXELS
 
     def load() -> _Loaded:
@@ -290,43 +294,29 @@ def _read(job: Job, task: Task) -> _Loaded | _Outcome:
     return _Outcome(task, job.result(task, loaded)) if isinstance(loaded, Failure) else loaded
 
 
-def _segment(job: Job, group: Sequence[_Loaded]) -> list[_Segmented]:
-    """Return the label map of each image, or why there is none, and the seconds it took."""
-    started, options = time.perf_counter(), job.options
-    segment = partial(job.method.segment_batch, native_count=options.native_count, raw=options.raw)
-    maps = _attempt(group[0].task, partial(segment, [loaded.image for loaded in group], options.n_segments))
+def _make(job: Job[Any], group: Sequence[_Loaded]) -> list[_Made]:
+    """Return what is made of each image, or the Failure to make it, and the seconds it took."""
+    started = time.perf_counter()
+    made = _attempt(group[0].task, partial(job.make, [loaded.image for loaded in group]))
     seconds = round((time.perf_counter() - started) / len(group), 6)
-    if not isinstance(maps, Failure):
-        return [_Segmented(loaded, labels, seconds) for loaded, labels in zip(group, maps, strict=True)]
+    if not isinstance(made, Failure):
+        return [_Made(loaded, one, seconds) for loaded, one in zip(group, made, strict=True)]
     if len(group) == 1:
-        return [_Segmented(group[0], maps, seconds)]
-    return [result for loaded in group for result in _segment(job, [loaded])]
+        return [_Made(group[0], made, seconds)]
+    return [result for loaded in group for result in _make(job, [loaded])]
 
 
-def _write(job: Job, loaded: _Loaded, labels: Labels | Failure, seconds: float) -> _Outcome:
+def _write(job: Job[Any], loaded: _Loaded, made: Any, seconds: float) -> _Outcome:
     task, image, content = loaded
-    options = job.options
-    if isinstance(labels, Failure):
-        return _Outcome(task, job.result(task, labels))
-    k = len(np.unique(labels)) if options.raw else int(labels.max()) + 1
-    facts = {
-        "spx": __version__,
-        "method": repr(job.method),
-        "k_requested": options.n_segments,
-        "k": k,
-        "input": task.source,
-    }
 
-    def write() -> None:
+    def write() -> dict[str, Any]:
         task.output.parent.mkdir(parents=True, exist_ok=True)
-        write_labels(task.output, labels, format=options.format, metadata=facts)
-        if task.overlay and options.overlay:
-            write_image(task.overlay, render(image, labels, options.overlay, color=options.color))
+        return job.write(task, image, made)
 
-    failure = _attempt(task, write)
-    if failure is not None:
-        return _Outcome(task, job.result(task, failure))
-    return _Outcome(task, job.result(task, k=k, seconds=seconds), content)
+    said = made if isinstance(made, Failure) else _attempt(task, write)
+    if isinstance(said, Failure):
+        return _Outcome(task, job.result(task, said))
+    return _Outcome(task, job.result(task, seconds=seconds, **said), content)
 
 
 def _attempt(task: Task, action: Callable[[], R]) -> R | Failure:

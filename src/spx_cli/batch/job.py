@@ -1,16 +1,25 @@
 """What is done to every image of a batch, and what became of one."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
 
 from spx_cli import params
 from spx_cli._version import __version__
+from spx_cli.batch.manifest import Entry
 from spx_cli.batch.plan import Task
 from spx_cli.device import pick
+from spx_cli.io import write_image, write_labels
 from spx_cli.methods.base import Method
-from spx_cli.options import SegmentOptions
+from spx_cli.options import FileOptions, SegmentOptions
+from spx_cli.regions.overlays import render
+from spx_cli.types import Image, Labels
+
+Options = TypeVar("Options", bound=FileOptions)
 
 
 class Failure(NamedTuple):
@@ -25,8 +34,7 @@ class Result:
     """What became of one input.
 
     output, overlay : paths; for a failed input those that were planned, '' where there was no plan.
-    k : number of regions, None unless done or skipped.
-    seconds : segmentation alone, without decoding and encoding; for a group of images the share of each.
+    seconds : the method alone, without decoding and encoding; for a group of images the share of each.
     exit_code : what the error alone would make a command return; 0 where there is none.
     """
 
@@ -37,8 +45,6 @@ class Result:
     params: Mapping[str, Any]
     repr: str
     device: str
-    k_requested: int
-    k: int | None = None
     seconds: float | None = None
     status: Literal["done", "skipped", "planned", "failed"] = "done"
     error: str | None = None
@@ -46,21 +52,24 @@ class Result:
     version: str = __version__
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `spx segment --json` prints; paths that do not exist are null."""
+        """Return what a command prints with --json; paths that do not exist are null."""
         fields = asdict(self)
         del fields["exit_code"]
         return fields | {name: fields[name] or None for name in ("output", "overlay")}
 
+    def __str__(self) -> str:
+        return f"made in {1000 * (self.seconds or 0):.1f} ms on {self.device}"
+
 
 @dataclass(frozen=True)
-class Job:
+class Job(ABC, Generic[Options]):
     """What is done to every image: `method` under `options`, in which nothing is left to choose by itself.
 
     identity : what the method was when the work began, whatever becomes of the files that it names.
     """
 
     method: Method
-    options: SegmentOptions
+    options: Options
     identity: str
 
     @property
@@ -69,32 +78,98 @@ class Job:
         device: str = getattr(self.method, "device", "cpu")
         return str(pick(device)) if device == "auto" else device
 
+    @abstractmethod
+    def make(self, images: Sequence[Image]) -> Sequence[Any]:
+        """Return what is made of images of one size."""
+
+    @abstractmethod
+    def write(self, task: Task, image: Image, made: Any) -> dict[str, Any]:
+        """Write what was made of an image; return what the result says of it."""
+
+    @abstractmethod
+    def said(self) -> list[str]:
+        """Return in words all options that decide the bytes of an output."""
+
     def recipe(self) -> str:
         """Return in words all that decides the bytes of an output, but for its input."""
-        options = self.options
-        parts = [f"spx {__version__}", self.identity, f"k={options.n_segments}", str(options.format)]
-        parts += [name for name in ("native_count", "raw") if getattr(options, name)]
-        if options.overlay:
-            parts.append(f"overlay={options.overlay}:{options.color or ''}")
-        if options.value_range:
-            parts.append(f"range={options.value_range}")
+        parts = [f"spx {__version__}", self.identity, *self.said()]
+        if self.options.value_range:
+            parts.append(f"range={self.options.value_range}")
         return " ".join(parts)
 
     def result(self, task: Task, failure: Failure | None = None, **outcome: Any) -> Result:
         """Return the result of one task of this job."""
-        if failure:
-            outcome |= {"status": "failed", "error": failure.error, "exit_code": failure.exit_code}
-        return Result(
-            input=task.source,
-            output=str(task.output),
-            overlay=str(task.overlay or ""),
-            method=self.method.name,
-            params={name: getattr(self.method, name) for name in params.fields(type(self.method))},
-            repr=repr(self.method),
-            device=self.device,
-            k_requested=self.options.n_segments,
-            **outcome,
-        )
+        return Result(**self.facts(task, failure), **outcome)
+
+    def facts(self, task: Task, failure: Failure | None) -> dict[str, Any]:
+        """Return what every result says."""
+        failed = {"status": "failed", "error": failure.error, "exit_code": failure.exit_code} if failure else {}
+        return {
+            "input": task.source,
+            "output": str(task.output),
+            "overlay": str(task.overlay or ""),
+            "method": self.method.name,
+            "params": {name: getattr(self.method, name) for name in params.fields(type(self.method))},
+            "repr": repr(self.method),
+            "device": self.device,
+            **failed,
+        }
+
+    def skipped(self, task: Task, entry: Entry) -> Result:
+        """Return the result of a task that an earlier run has done."""
+        return self.result(task, status="skipped")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmented(Result):
+    """What became of one input that is segmented. k : number of regions, None unless done or skipped."""
+
+    k_requested: int
+    k: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.k} superpixels in {1000 * (self.seconds or 0):.1f} ms on {self.device}"
+
+
+@dataclass(frozen=True)
+class SegmentJob(Job[SegmentOptions]):
+    """A label map is made of every image."""
+
+    def make(self, images: Sequence[Image]) -> Sequence[Labels]:
+        """Return the label maps of images of one size."""
+        options = self.options
+        return self.method.segment_batch(images, options.n_segments, native_count=options.native_count, raw=options.raw)
+
+    def write(self, task: Task, image: Image, made: Labels) -> dict[str, Any]:
+        """Write a label map and its overlay; return the number of its regions."""
+        options = self.options
+        k = len(np.unique(made)) if options.raw else int(made.max()) + 1
+        facts = {
+            "spx": __version__,
+            "method": repr(self.method),
+            "k_requested": options.n_segments,
+            "k": k,
+            "input": task.source,
+        }
+        write_labels(task.output, made, format=options.format, metadata=facts)
+        if task.overlay and options.overlay:
+            write_image(task.overlay, render(image, made, options.overlay, color=options.color))
+        return {"k": k}
+
+    def said(self) -> list[str]:
+        """Return in words all options that decide the bytes of an output."""
+        options = self.options
+        parts = [f"k={options.n_segments}", str(options.format)]
+        parts += [name for name in ("native_count", "raw") if getattr(options, name)]
+        return parts + ([f"overlay={options.overlay}:{options.color or ''}"] if options.overlay else [])
+
+    def result(self, task: Task, failure: Failure | None = None, **outcome: Any) -> Segmented:
+        """Return the result of one task of this job."""
+        return Segmented(**self.facts(task, failure), k_requested=self.options.n_segments, **outcome)
+
+    def skipped(self, task: Task, entry: Entry) -> Segmented:
+        """Return the result of a task that an earlier run has done."""
+        return self.result(task, status="skipped", k=entry.k)
 
 
 def digest(data: bytes) -> str:

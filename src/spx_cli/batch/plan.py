@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from spx_cli.batch.inputs import STDIN, Barren, Input, absolute, collect
 from spx_cli.batch.manifest import Manifest
 from spx_cli.errors import NothingToDo, ParameterError
 from spx_cli.io import FORMATS, IMAGE_SUFFIXES
-from spx_cli.options import SegmentOptions
+from spx_cli.options import FileOptions
 from spx_cli.registry import unknown
 
 _log = logging.getLogger(__name__)
@@ -44,19 +44,35 @@ class Plan(NamedTuple):
     is_tree: bool
 
 
-def plan(sources: Sequence[str], out: str | Path | None, options: SegmentOptions) -> Plan:
+class Kind(NamedTuple):
+    """What is made of every image.
+
+    name : in the words of messages. mark : what its name has before the suffix where it lies beside the image.
+    formats : the suffixes of each, the usual one first; png is one of them.
+    """
+
+    name: str
+    mark: str
+    formats: Mapping[str, tuple[str, ...]]
+
+
+LABELS = Kind("label map", ".labels", {name: form.suffixes for name, form in FORMATS.items()})
+
+
+def plan(
+    sources: Sequence[str], out: str | Path | None, options: FileOptions, format: str | None, picture: bool, kind: Kind
+) -> Plan:
     """Return what is to be done; no file is written.
 
     out : for one image a file, or nothing, which means STEM.labels.png in the current folder; else the folder in which
-        the tree of the inputs is mirrored, as STEM.png. Overlays lie beside, as STEM.overlay.png.
-    options.format : a name from FORMATS; by default what the suffix of `out` says, else png.
+        the tree of the inputs is mirrored, as STEM.png. Overlays lie beside, as STEM.overlay.png, if `picture`.
+    format : a name from kind.formats; by default what the suffix of `out` says, else png.
 
     Raises NothingToDo without a single image, and ParameterError where two images would write one path, where an
     output is one of the inputs or cannot be, or where one exists and neither option `overwrite` nor `resume` allows it.
     """
-    format = options.format
-    if format is not None and format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    if format is not None and format not in kind.formats:
+        raise unknown("format", format, kind.formats)
     if not sources:
         raise NothingToDo("no inputs; name images, folders or patterns, or give a list with --from-file")
     # A pattern or a folder means many, even where it holds but one.
@@ -66,62 +82,56 @@ def plan(sources: Sequence[str], out: str | Path | None, options: SegmentOptions
     for line in notes:
         _log.warning(line)
     one = len(sources) == 1 and inputs[0].source == sources[0]
-    file = _file(out, one)
+    file = _file(out, one, kind)
     if file is None and out is None and not one:
         raise ParameterError("more than one image needs a folder for the results: -o FOLDER")
     if file and not one:
         raise ParameterError(f"more than one image needs a folder for the results, and {file} is a file")
 
     if file:
-        format = _format_of(file, format)
+        format = _format_of(file, format, kind)
         folder, names = file.parent, [file.name]
     else:
         format = format or "png"
-        folder, tail = Path(out or "."), ("" if out else ".labels") + FORMATS[format].suffixes[0]
+        folder, tail = Path(out or "."), ("" if out else kind.mark) + kind.formats[format][0]
         names = [f"{item.relative.with_suffix('')}{tail}" for item in inputs]
-    _check_room(folder, format, options)
-    tasks = [_task(item, folder / name, options.overlay is not None) for item, name in zip(inputs, names, strict=True)]
+    above = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ParameterError(f"{above} is a file, not a folder; choose another -o")
+    tasks = [_task(item, folder / name, picture, kind) for item, name in zip(inputs, names, strict=True)]
     _check_distinct(tasks)
     if not options.overwrite:
         _check_free(tasks, Manifest(folder) if options.resume else None)
     return Plan(tasks, barren, folder, format, file is None and out is not None)
 
 
-def _file(out: str | Path | None, one: bool) -> Path | None:
+def _file(out: str | Path | None, one: bool, kind: Kind) -> Path | None:
     """Return `out` where it names a file, None where it names a folder."""
     if out is None or str(out).endswith(("/", os.sep)) or Path(out).is_dir():
         return None
     path = Path(out)
-    known = [suffix for form in FORMATS.values() for suffix in form.suffixes]
+    known = [suffix for suffixes in kind.formats.values() for suffix in suffixes]
     return path if path.is_file() or (one and path.suffix) or path.suffix.lower() in known else None
 
 
-def _format_of(file: Path, format: str | None) -> str:
+def _format_of(file: Path, format: str | None, kind: Kind) -> str:
     """Return `format`, or what the suffix says; they must agree, for the suffix decides when the map is read."""
     suffix = file.suffix.lower()
     if format is not None:
-        if suffix not in FORMATS[format].suffixes:
-            raise ParameterError(f"{file} does not name a {format} file; end it in {FORMATS[format].suffixes[0]}")
+        if suffix not in kind.formats[format]:
+            raise ParameterError(f"{file} does not name a {format} file; end it in {kind.formats[format][0]}")
         return format
-    for name, form in FORMATS.items():
-        if suffix in form.suffixes:
+    for name, suffixes in kind.formats.items():
+        if suffix in suffixes:
             return name
-    raise unknown("suffix of a label map", suffix, [suffix for form in FORMATS.values() for suffix in form.suffixes])
+    known = [suffix for suffixes in kind.formats.values() for suffix in suffixes]
+    raise unknown(f"suffix of a {kind.name}", suffix, known)
 
 
-def _task(item: Input, output: Path, overlay: bool) -> Task:
-    picture = output.with_name(output.stem.removesuffix(".labels") + ".overlay.png") if overlay else None
+def _task(item: Input, output: Path, picture: bool, kind: Kind) -> Task:
+    overlay = output.with_name(output.stem.removesuffix(kind.mark) + ".overlay.png") if picture else None
     data = sys.stdin.buffer.read() if item.source == STDIN else None
-    return Task(item.source, output, picture, data)
-
-
-def _check_room(folder: Path, format: str, options: SegmentOptions) -> None:
-    above = next((path for path in (folder, *folder.parents) if path.exists()), None)
-    if above is not None and not above.is_dir():
-        raise ParameterError(f"{above} is a file, not a folder; choose another -o")
-    most, count = FORMATS[format].max_id + 1, options.n_segments
-    if count > most and not (options.native_count or options.raw):
-        raise ParameterError(f"{format} holds {most} ids, not {count}; use --format tiff or npz")
+    return Task(item.source, output, overlay, data)
 
 
 def _check_distinct(tasks: Sequence[Task]) -> None:
@@ -133,7 +143,7 @@ def _check_distinct(tasks: Sequence[Task]) -> None:
             if place in inputs:
                 raise ParameterError(f"the result of {task.source} would replace the input {path}; choose another -o")
             if place in writers:
-                raise ParameterError(f"{writers[place]} and {task.source} would both write {path}; segment them apart")
+                raise ParameterError(f"{writers[place]} and {task.source} would both write {path}; make them apart")
             writers[place] = task.source
 
 

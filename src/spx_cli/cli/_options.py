@@ -75,7 +75,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stde
 
 Color = Annotated[str | None, typer.Option("--color", metavar="COLOR", help="Of drawn boundaries: a name or #RRGGBB.")]
 
-COMPLETED = {"format": complete_format, "overlay": complete_overlay}
+COMPLETED = {("SegmentOptions", "format"): complete_format, ("SegmentOptions", "overlay"): complete_overlay}
 
 
 def taking(cls: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -118,7 +118,7 @@ def _spelled(cls: type, offered: dict[str, Any]) -> list[inspect.Parameter]:
             metavar=how["metavar"] or None,
             min=how["ge"],
             max=how["le"],
-            autocompletion=COMPLETED.get(name),
+            autocompletion=COMPLETED.get((cls.__name__, name)),
         )
         kind = Annotated[kind, spelling]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))

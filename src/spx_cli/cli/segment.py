@@ -1,23 +1,12 @@
 """spx segment: images in, label maps out."""
 
-import sys
-import time
-from collections import Counter
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
-import typer
-
-from spx_cli.cli import _options
-from spx_cli.cli._output import complain, log_to_stderr, note, print_json, progress, table
+from spx_cli.cli import _batch, _options
+from spx_cli.cli._output import log_to_stderr
 from spx_cli.errors import ParameterError
 from spx_cli.options import SegmentOptions
-
-if TYPE_CHECKING:
-    from spx_cli.batch.engine import Run
-    from spx_cli.methods.base import Method
 
 
 @_options.taking(SegmentOptions)
@@ -31,20 +20,9 @@ def segment(
     weights: _options.Weights = None,
     seed: _options.Seed = None,
     device: _options.Device = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="OUT",
-            help="For one image a file (- for stdout) or a folder; for several a folder, in which their tree is "
-            "mirrored. [default for one image: STEM.labels.png here]",
-        ),
-    ] = None,
+    out: Annotated[str | None, _batch.out("labels")] = None,
     options: SegmentOptions,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop at the first file that fails, as --max-failures 0 does.")
-    ] = False,
+    fail_fast: _batch.FailFast = False,
     as_json: _options.Json = False,
     quiet: _options.Quiet = False,
     verbose: _options.Verbose = False,
@@ -67,71 +45,6 @@ def segment(
             raise ParameterError(
                 "-o - sends the label map itself to stdout; it goes with no --json, --overlay, --resume"
             )
-        return _to_stdout(chosen, sources, options)
-
+        return _batch.to_stdout(lambda file: segment_files(chosen, sources, file, options), options.format or "png")
     batch = segment_files(chosen, sources, out, options)
-    started = time.perf_counter()
-    shown = _show(batch, as_json=as_json, dry_run=options.dry_run, quiet=quiet, verbose=verbose)
-    if len(batch) > 1 and not quiet:
-        _summarise(shown, time.perf_counter() - started)
-    return _exit_code(shown, options.max_failures or 0)
-
-
-def _to_stdout(method: "Method", sources: list[str], options: SegmentOptions) -> int:
-    from spx_cli.batch.engine import segment_files
-
-    with TemporaryDirectory() as folder:
-        file = Path(folder, f"labels.{options.format or 'png'}")
-        for result in segment_files(method, sources, file, options):
-            if result.error:
-                complain(result.error)
-                return result.exit_code
-        sys.stdout.buffer.write(file.read_bytes())
-    return 0
-
-
-class _Shown(NamedTuple):
-    """How many results of each status there were, and the exit code of the last failure."""
-
-    statuses: Counter[str]
-    exit_code: int
-
-
-def _show(batch: "Run", *, as_json: bool, dry_run: bool, quiet: bool, verbose: bool) -> _Shown:
-    """Print the results as they come: paths or JSON on stdout, failures on stderr."""
-    statuses: Counter[str] = Counter()
-    code = 0
-    terminal = sys.stdout.isatty()
-    with progress("images", quiet=quiet or (as_json and terminal)) as tell:
-        for result in batch:
-            statuses[result.status] += 1
-            if as_json:
-                print_json(result.as_json())
-            elif dry_run and result.output:
-                print(f"{result.status}\t{result.input}\t{result.output}", flush=True)
-            elif not result.error and (not terminal or len(batch) == 1):
-                print(result.output, flush=True)
-            if result.error:
-                code = result.exit_code
-                complain(result.error)
-            elif verbose and result.seconds is not None:
-                note(f"{result.input}: {result.k} superpixels in {1000 * result.seconds:.1f} ms on {result.device}")
-            tell(statuses.total(), len(batch))
-    return _Shown(statuses, code)
-
-
-def _summarise(shown: _Shown, seconds: float) -> None:
-    total = shown.statuses.total()
-    row = [*map(str, shown.statuses.values()), f"{seconds:.1f}", f"{total / seconds:.1f}"]
-    if sys.stdout.isatty():
-        table([*shown.statuses, "seconds", "images/s"], [row])
-    else:
-        counts = ", ".join(f"{count} {status}" for status, count in shown.statuses.items())
-        note(f"spx: {counts} in {seconds:.1f} s")
-
-
-def _exit_code(shown: _Shown, allowed: int) -> int:
-    failed = shown.statuses["failed"]
-    if failed <= allowed:
-        return 0
-    return shown.exit_code if shown.statuses.total() == 1 else 1
+    return _batch.show(batch, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -1,14 +1,16 @@
 """Where soft contours come from: the boundaries of a method's superpixels, or a network that has learned contours."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from spx_cli.contours.nms import suppress
 from spx_cli.contours.thinning import thin
+from spx_cli.errors import ParameterError
 from spx_cli.methods.base import Method, check_image, resident
+from spx_cli.options import ContourOptions
 from spx_cli.regions.maps import boundaries
 from spx_cli.types import Contours, Image
 
@@ -37,7 +39,7 @@ class Averaged:
         check_image(image)
         counts = [count for count in self.counts if count <= image.shape[0] * image.shape[1]]
         total = np.zeros(image.shape[:2], np.float32)
-        for labels in resident(self.method).segment_counts(image, counts):
+        for labels in self.method.segment_counts(image, counts):
             total += boundaries(labels)
         blurred: Contours = gaussian_filter(total / np.float32(max(len(counts), 1)), BLUR, mode="nearest")
         return np.minimum(blurred, np.float32(1))
@@ -53,8 +55,7 @@ class Learned:
 
     def contours(self, image: Image) -> Contours:
         """Return the contours of an image, float32 (H, W)."""
-        method = cast("TorchMethod", resident(self.method))
-        return method.contour_map(image, scales=self.scales, mirrored=self.mirrored)
+        return self.method.contour_map(image, scales=self.scales, mirrored=self.mirrored)
 
 
 Source = Averaged | Learned
@@ -66,12 +67,17 @@ class Maker:
 
     nms : keep the crests only. threshold : what is below becomes 0. thin : what is not on the one-pixel lines of the
     pixels above 0 becomes 0.
+    identity : what the method was when the work began, whatever becomes of the files that it names.
     """
 
     source: Source
     nms: bool = False
     threshold: float = 0.0
     thin: bool = False
+    identity: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", self.identity or self.source.method.identity())
 
     @property
     def name(self) -> str:
@@ -80,10 +86,30 @@ class Maker:
 
     def contours(self, image: Image) -> Contours:
         """Return the contours of an image, float32 (H, W), 0 to 1."""
-        soft = self.source.contours(image)
+        method = resident(self.source.method, self.identity)
+        source: Source = replace(cast(Any, self.source), method=method)
+        soft = source.contours(image)
         if self.nms:
             soft = suppress(soft)
         soft[soft < self.threshold] = 0
         if self.thin:
             soft[~thin(soft > 0)] = 0
         return soft
+
+
+def make_maker(method: Method, options: ContourOptions, identity: str = "") -> Maker:
+    """Return what makes contours of images as the options say; ParameterError where the method cannot."""
+    sees = method.sees_contours and getattr(method, "contours", True)
+    if options.source == "network" and not sees:
+        raise ParameterError(f"{method.name} has learned no contours of its own; leave out --source network")
+    network = sees and options.source != "superpixels"
+    if network and options.counts:
+        raise ParameterError(f"{method.name} gives contours of its own; -k goes with --source superpixels")
+    if not network and (options.scales != (1.0,) or options.mirrored):
+        raise ParameterError("--scales and --mirrored are about a network that sees contours, not about superpixels")
+    source: Source = (
+        Learned(cast("TorchMethod", method), options.scales, options.mirrored)
+        if network
+        else Averaged(method, options.counts or COUNTS)
+    )
+    return Maker(source, options.nms, options.threshold, options.thin, identity)

@@ -54,6 +54,8 @@ class Method(ABC):
     paper: ClassVar[str]
     # The method is asked for this many times n_segments, and the finishing stage merges the surplus.
     surplus: ClassVar[float] = 1.25
+    # Whether it is a network that can have learned where objects end: `contour_map` then says so of an image.
+    sees_contours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         params.check(self)

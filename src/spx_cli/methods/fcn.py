@@ -30,6 +30,7 @@ class FCN(FeedForward):
     name = "fcn"
     paper = "arXiv:2003.12929"
     surplus = 3.0
+    sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(
             steps=300_000, batch_size=4, lr=5e-5, weight_decay=4e-4, decay="weights", schedule="halve",

@@ -47,6 +47,7 @@ class SIN(FeedForward):
     name = "sin"
     paper = "doi:10.1007/978-3-030-88007-1_39"
     surplus = 2.0
+    sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(
             steps=300_000, batch_size=4, lr=5e-5, weight_decay=4e-4, decay="weights", schedule="halve",

@@ -28,6 +28,7 @@ class SSN(FeedForward):
     name = "ssn"
     paper = "arXiv:1807.10174"
     surplus = 1.25
+    sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(
             steps=500_000, batch_size=8, lr=1e-4, crop=201, scale_min=0.75, scale_max=3.0, scale_sd=0.75, flips="h"

@@ -45,12 +45,12 @@ def render(image: Image, labels: NDArray[Any], mode: str = "boundaries", *, colo
     if labels.dtype.kind not in "ui":
         raise LabelError(f"ids must be whole numbers, not {labels.dtype}")
     image = np.require(image, requirements=("C", "W"))  # one layout, lest the kernels be compiled for each
-    return OVERLAYS[mode](image, _compact(labels), None if color is None else _colour(color))
+    return OVERLAYS[mode](image, _compact(labels), None if color is None else parse_color(color))
 
 
 def boundaries(image: Image, labels: Labels, colour: Colour | None) -> Image:
     """Return the image under boundary lines with a contrasting seam."""
-    line = _colour(LINE) if colour is None else colour
+    line = parse_color(LINE) if colour is None else colour
     seam = np.full(3, 0 if line @ np.array([0.299, 0.587, 0.114]) > 110 else 255, np.uint8)
     width = max(1, round(sqrt(max(image.shape[:2]) / REFERENCE_SIDE)))
     margin = max(1.0, width / 2)
@@ -87,7 +87,8 @@ OVERLAYS: dict[str, Callable[[Image, Labels, Colour | None], Image]] = {
 }
 
 
-def _colour(name: str) -> Colour:
+def parse_color(name: str) -> Colour:
+    """Return red, green, blue of a color, a name or #rrggbb; ParameterError for any other."""
     try:
         return np.array(ImageColor.getrgb(name)[:3], np.uint8)
     except ValueError:
