@@ -88,7 +88,7 @@ def test_version(spx):
         (["segment", "a.png", "-p", "compactness=soft"], "compactness must be float"),
         (["segment", "a.png", "--seed", "3"], "slic has no seed"),
         (["segment", "a.png", "--weights", "w"], "slic has no weights"),
-        (["segment", "a.png", "--device", "cuda"], "slic runs on the CPU only"),
+        (["segment", "a.png", "-m", "snic", "--device", "cuda"], "snic runs on the CPU only"),
         (["segment", "a.png", "--device", "gpu"], "'gpu'"),
         (["segment", "a.png", "--format", "pgn"], "did you mean 'png'"),
         (["segment", "a.png", "--overlay", "boundary"], "did you mean 'boundaries'"),
