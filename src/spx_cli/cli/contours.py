@@ -77,7 +77,7 @@ def contours(
     from spx_cli.batch.contours import contour_files
     from spx_cli.batch.inputs import read_list
 
-    log_to_stderr(verbose)
+    log_to_stderr(verbose=verbose, quiet=quiet)
     chosen = _options.make_method(method, param, device=device, seed=seed, weights=weights)
     if fail_fast:
         options = replace(options, max_failures=0)
