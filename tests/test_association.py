@@ -1,3 +1,9 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -140,3 +146,45 @@ def test_cells_are_those_of_the_authors(shared):
         height, width = map(int, size.split("x"))
         rows, columns = int((int(count) * height / width) ** 0.5), int((int(count) * width / height) ** 0.5)
         np.testing.assert_array_equal(Grid(height, width, rows, columns).index, index)
+
+
+def test_k_means_of_nine_centres_is_that_of_a_plain_loop():
+    grid = Grid(17, 14, 3, 2)
+    features = torch.randn(1, 4, 17, 14, generator=torch.Generator().manual_seed(0))
+    pixels = features[0].permute(1, 2, 0).double().numpy()
+    centres = association.initial_centres(features.double(), grid)[0].flatten(1).T.numpy()
+    near = association.neighbours(grid)[grid.index]
+    for turn in range(4):
+        distance = np.square(pixels[:, :, None] - centres[near]).sum(-1)
+        best = np.where(near >= 0, distance, np.inf).argmin(2)
+        labels = np.take_along_axis(near, best[..., None], 2)[..., 0]
+        if turn < 3:
+            centres = np.stack([pixels[labels == k].mean(0) for k in range(grid.cells)])
+    np.testing.assert_array_equal(association.nearest_labels(features, grid, 4)[0].numpy(), labels)
+
+
+def test_a_promise_spares_the_look_at_the_labels():
+    grid, q = Grid(8, 8, 2, 2), torch.rand(1, 9, 8, 8, generator=torch.Generator().manual_seed(0))
+    truth = torch.arange(64).view(1, 8, 8) % 5
+    looked = association.label_agreement(q, truth, grid)
+    with association.labels_below(40):
+        torch.testing.assert_close(association.label_agreement(q, truth, grid), looked)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_triton_kernels_interpreted_on_the_cpu():
+    script = """
+import torch
+from spx_cli.methods._association import Grid, compiled, fused, initial_centres, plain
+for grid in (Grid(13, 9, 2, 3), Grid(40, 40, 1, 1)):
+    x = 2 * torch.randn(1, 5, grid.height, grid.width).to(memory_format=torch.channels_last)
+    start = initial_centres(x, grid)
+    for rounds in (1, 3):
+        assert (fused.cluster_labels(x, grid, rounds) == compiled.cluster_labels(x, start, grid, rounds)).all()
+        assert (fused.cluster_labels(x, grid, rounds, hard=True) == plain.nearest_labels(x, start, grid, rounds)).all()
+    q = torch.rand(2, 11, grid.height, grid.width)
+    assert (fused.hard_labels(q, grid) == plain.hard_labels(q, grid)).all()
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(association.__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
