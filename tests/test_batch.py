@@ -446,7 +446,7 @@ def test_resume_after_a_run_that_was_cut_off(photos):
     run.close()
     # As if killed between the renaming of an output and its line, and within the last line.
     lines = (Path("cut") / NAME).read_bytes().splitlines(keepends=True)
-    done = [line for line in lines if json.loads(line)[2]]
+    done = [line for line in lines if json.loads(line)[1][2]]
     (Path("cut") / NAME).write_bytes(b"".join(line for line in lines if line not in done[1:]) + b'["z.png", "sp')
     records = segment("photos", "cut", resume=True)
     assert sorted(statuses(records)) == ["done"] * 4 + ["skipped"]
@@ -456,6 +456,16 @@ def test_resume_after_a_run_that_was_cut_off(photos):
 
 def test_one_image_resumes_too(photos):
     assert [segment("photos/a.png", "x.png", resume=True)[0].status for _ in range(2)] == ["done", "skipped"]
+
+
+def test_what_a_damaged_line_says_counts_for_nothing(photos):
+    segment("photos", "out")
+    lines = (Path("out") / NAME).read_bytes().splitlines(keepends=True)
+    for damage in (b"4", b'"'), (b"4", b"5"), (b", ", b",\n"), (b"[", b"[" * 100_000):
+        (Path("out") / NAME).write_bytes(b"".join([*lines[:-1], lines[-1].replace(*damage)]))
+        records = segment("photos", "out", resume=True)
+        assert sorted(statuses(records)) == ["done"] + ["skipped"] * 4
+        assert {r.k for r in records} == {4}
 
 
 def test_a_torn_line_does_not_swallow_the_next(tmp_path):

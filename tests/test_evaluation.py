@@ -330,7 +330,38 @@ def test_other_settings_cannot_go_on(data, tmp_path):
         evaluate(data, make_sources([StandIn()], [3]), rows=keep, metrics=["asa"], resume=True)
 
 
-@pytest.mark.parametrize("content", ["no results\n", "[1]\n"])
+def test_a_damaged_line_is_scored_again(data, tmp_path, scored):
+    keep = tmp_path / "rows.jsonl"
+    straight = list(evaluate(data, BANDS, rows=keep).rows())
+    lines = keep.read_bytes().splitlines(keepends=True)
+    damage = (
+        lines[2].replace(b"asa", b"", 1),
+        lines[2].replace(b"1", b"2"),  # another score, but well-formed
+        lines[2].replace(b'"', b"\xff", 7),
+        b"[" * 100_000 + b"\n",
+        b"\n",
+        lines[2].replace(b": ", b":\n", 1),
+    )
+    for line in damage:
+        keep.write_bytes(b"".join([*lines[:2], line, *lines[3:]]))
+        scored.clear()
+        resumed = evaluate(data, BANDS, rows=keep, resume=True)
+        assert scored == ["b"]
+        assert list(resumed.rows()) == straight
+
+
+def test_results_are_kept_in_files_only(data, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match=r"cannot keep results in .*pipe: it is no regular file"):
+        evaluate(data, BANDS, rows=tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "kept").touch()
+    evaluate(data, BANDS, rows=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "kept").read_bytes().count(b"\n") == 5
+
+
+@pytest.mark.parametrize("content", ["no results\n", "[1]\n", "[" * 100_000 + "\n", '["00000000", {}]\n'])
 def test_a_file_of_something_else_is_refused(data, tmp_path, content):
     (tmp_path / "rows.jsonl").write_text(content)
     with pytest.raises(FormatError, match=r"rows\.jsonl is no file of results"):

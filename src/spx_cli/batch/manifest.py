@@ -2,15 +2,15 @@
 
 Before an output is made a line names it with its recipe; once it lies under its final name a second line adds the
 digest of its input. An output whose last line has no digest was perhaps being written when the run died: it is remade.
-Lines are only ever appended, each by one write; a line that was cut short counts for nothing.
+Lines are only ever appended, each by one write; a line that was cut short, or damaged, counts for nothing.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from spx_cli.errors import OutputError
+from spx_cli.io.files import sealed, unsealed
 
 NAME = ".spx-manifest.jsonl"
 
@@ -35,7 +35,7 @@ class Manifest:
         with self.path.open("rb") as lines:
             for line in lines:
                 try:
-                    name, *entry = json.loads(line)
+                    name, *entry = unsealed(line)
                     self.entries[name] = Entry(*entry)
                 except (ValueError, TypeError):
                     continue
@@ -75,7 +75,7 @@ class Manifest:
 
     def _write(self, output: Path, entry: Entry) -> None:
         self.entries[self._key(output)] = entry
-        self._append(json.dumps([self._key(output), *entry]).encode() + b"\n")
+        self._append(sealed([self._key(output), *entry]))
 
     def _append(self, data: bytes) -> None:
         try:

@@ -1,7 +1,7 @@
 """Results of a long run, kept in a file as they come, so that an interrupted run can go on.
 
-The file is JSON Lines: first the settings of the run, then one record for each image. A line that a crash has torn is
-dropped when the file is opened again; a later record of the same image replaces an earlier one.
+The file holds sealed lines of JSON: first the settings of the run, then one record for each image. A line that is torn
+or damaged counts for nothing when the file is opened again; a later record of an image replaces an earlier one.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from spx_cli.errors import FormatError, OutputError, ParameterError
+from spx_cli.io.files import sealed, unsealed
 
 
 class Ledger:
@@ -33,9 +34,12 @@ class Ledger:
         else:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                place = Path(os.path.realpath(path))  # a link stays
+                if place.exists() and not place.is_file():
+                    raise OSError(0, "it is no regular file")
                 if not resume:
-                    path.unlink(missing_ok=True)
-                self._file = path.open("r+b" if path.exists() else "w+b")
+                    place.unlink(missing_ok=True)
+                self._file = place.open("r+b" if place.exists() else "w+b")
             except OSError as error:
                 raise OutputError(f"cannot keep results in {path}: {error.strerror}") from None
         weakref.finalize(self, self._file.close)
@@ -49,7 +53,7 @@ class Ledger:
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         self._file.seek(self._places[name])
-        record: dict[str, Any] = json.loads(self._file.readline())
+        record: dict[str, Any] = unsealed(self._file.readline())
         return record
 
     def __len__(self) -> int:
@@ -62,7 +66,7 @@ class Ledger:
     def _write(self, value: Mapping[str, Any]) -> int:
         place = self._file.seek(0, 2)
         try:
-            self._file.write(json.dumps(value).encode() + b"\n")
+            self._file.write(sealed(value))
             self._file.flush()
         except OSError as error:
             raise OutputError(f"cannot keep results in {self.path or 'a temporary file'}: {error.strerror}") from None
@@ -75,15 +79,15 @@ class Ledger:
             if not line.endswith(b"\n"):
                 break
             try:
-                value = json.loads(line)
+                value = unsealed(line)
             except ValueError:
                 if end == 0:
-                    raise FormatError(f"{self.path} is no file of results: its first line is no JSON") from None
-                break
-            if end == 0:
-                self._compare(value, wanted)
+                    raise FormatError(f"{self.path} is no file of results, or its first line is damaged") from None
             else:
-                self._places[value["name"]] = end
+                if end == 0:
+                    self._compare(value, wanted)
+                else:
+                    self._places[value["name"]] = end
             end += len(line)
         self._file.truncate(end)
         return end

@@ -1,5 +1,6 @@
-"""Files that are whole or absent, and what a decoder may raise on a damaged one."""
+"""Files and lines that are whole or count for nothing, and what a decoder may raise on a damaged file."""
 
+import json
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from spx_cli.errors import SpxError
 
@@ -129,3 +131,21 @@ def _sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def sealed(value: Any) -> bytes:
+    """Return a value as a line of JSON, with a checksum: a journal of such lines can be trusted line by line."""
+    text = json.dumps(value).encode()
+    return b'["%08x", %s]\n' % (zlib.crc32(text), text)
+
+
+def unsealed(line: bytes) -> Any:
+    """Return the value of a line that `sealed` made; ValueError for any other, torn or damaged ones too.
+
+    >>> unsealed(sealed({"k": 4}))
+    {'k': 4}
+    """
+    text = line[13:-2]
+    if line != b'["%08x", %s]\n' % (zlib.crc32(text), text):
+        raise ValueError("not a whole line of a journal")
+    return json.loads(text)
