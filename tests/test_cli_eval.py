@@ -19,6 +19,7 @@ import spx_cli
 from spx_cli._version import __version__
 from spx_cli.io import write_labels
 from spx_cli.metrics import METRICS, PROTOCOLS
+from standin import StandIn
 
 SIZE = (24, 32)
 
@@ -270,6 +271,9 @@ def test_a_run_is_its_own_baseline(spx, data, tmp_path):
     code, _, err = spx(*data, "--baseline", "base.json", "--tolerance", "2")
     assert code == 2
     assert "made with tolerance None, this run with 2" in err
+    StandIn.groups.clear()
+    spx(*data, "--baseline", "base.json", "--tolerance", "2", "--json", "other.json")
+    assert (StandIn.groups, (tmp_path / "other.json").exists()) == ([], False)  # refused before the work
     assert spx(*data, "--baseline", "nowhere.json").code == 1
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 from spx_cli import api, metrics
 from spx_cli.datasets import Entry, open_dataset
 from spx_cli.errors import DataError, FormatError, OutputError, ParameterError, UnknownName, WeightsError
-from spx_cli.evaluation import scoring
 from spx_cli.evaluation.document import Document, Failure
 from spx_cli.evaluation.gates import Conditions
 from spx_cli.evaluation.ledger import Ledger
@@ -69,7 +68,7 @@ def maps(tmp_path, data):
 
 
 def evaluate(dataset, sources, *, progress=lambda done, total: None, **options):
-    return scoring.evaluate(dataset, sources, EvaluateOptions(**options), progress=progress)
+    return Scoring.of(dataset, sources, EvaluateOptions(**options)).run(progress)
 
 
 BANDS = make_sources([StandIn()], [3, 8])
@@ -740,7 +739,18 @@ def test_a_baseline_under_other_settings_is_refused(baseline):
         Conditions.parse([], [], path, []).judge(document(asa=0.95))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": 1, "summary": 3}', '{"schema": 99, "summary": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[]", '{"schema": 1, "summary": 3}', '{"schema": 99, "summary": []}', "[" * 100_000, "\xff"),
+        *('{"schema": 1, "summary": [3]}', '{"schema": 1, "summary": [{"asa": 1}]}', '{"schema": 1, "at": []}'),
+        *(
+            f'{{"schema": 1, "summary": [], "at": [{{"method": "m", "asa": {x}}}]}}'
+            for x in ('"1"', "true", "NaN", "[]")
+        ),
+        f'{{"schema": 1, "summary": [{{"method": "m", "k_requested": {10**400}}}]}}',
+    ],
+)
 def test_a_baseline_of_something_else_is_named(tmp_path, text):
     (tmp_path / "base.json").write_text(text)
     with pytest.raises(FormatError, match=r"base\.json"):
@@ -775,3 +785,12 @@ def test_api_takes_every_option_of_the_command(data):
     assert result.summary[0]["k"] != 20
     with pytest.raises(UnknownName, match="did you mean 'annotations'"):
         api.evaluate(data.root, "slic", 3, annotation="best")
+
+
+def test_api_takes_numbers_of_numpy_and_no_fractions(data):
+    expected = api.evaluate(data.root, StandIn(), [3, 5], limit=1).summary
+    assert api.evaluate(data.root, StandIn(), np.array([3, 5]), limit=np.int64(1)).summary == expected
+    assert api.evaluate(data.root, StandIn(), np.int64(3), limit=1).summary == expected[:1]
+    for count in (2.5, 0, True, "3"):
+        with pytest.raises(ParameterError, match="whole number of at least 1"):
+            api.evaluate(data.root, StandIn(), [count])

@@ -1,6 +1,6 @@
 """The Python API: what `import spx_cli` offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from spx_cli.types import Contours, Image, Labels
 if TYPE_CHECKING:
     from spx_cli.evaluation.boundaries import BoundaryDocument, ContourSource
     from spx_cli.evaluation.document import Document
+    from spx_cli.evaluation.gates import Conditions
 
 __all__ = ["create", "evaluate", "evaluate_contours", "segment"]
 
@@ -58,6 +59,7 @@ def evaluate(
     options: EvaluateOptions | None = None,
     *,
     labels: Sequence[str | Path] = (),
+    conditions: "Conditions | None" = None,
     progress: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> "Document":
@@ -67,20 +69,23 @@ def evaluate(
     methods, n_segments : one or several of each; every method runs at every count.
     options, changes : how to read the folder and how to score; the fields of EvaluateOptions, also by keyword.
     labels : folders of label maps named as the images; the folder's name stands for the method.
+    conditions : what the result will be judged by; where it could not be, that is said before the work.
     progress : called with the number of images done and that of all.
 
     Raises DataError for a folder that is not laid out so, ParameterError for options that make no sense. Images that
     cannot be scored are in the result's `failures`.
     """
-    from spx_cli.evaluation import scoring
+    from spx_cli.evaluation.scoring import Scoring, open_data
     from spx_cli.evaluation.sources import make_sources
 
     chosen = change(options or EvaluateOptions(), "evaluate", changes)
     given = [methods] if isinstance(methods, str | Method) else methods
-    counts = [n_segments] if isinstance(n_segments, int) else n_segments
+    counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
     sources = make_sources(given, counts, labels, native_count=chosen.native_count)
-    data_set = scoring.open_data(chosen.layout, data, chosen.split)
-    return scoring.evaluate(data_set, sources, chosen, progress=progress or (lambda done, total: None))
+    scoring = Scoring.of(open_data(chosen.layout, data, chosen.split), sources, chosen)
+    if conditions is not None:
+        conditions.check(scoring.settings())
+    return scoring.run(progress or (lambda done, total: None))
 
 
 def evaluate_contours(
@@ -88,6 +93,7 @@ def evaluate_contours(
     contours: "str | Path | ContourSource | Sequence[str | Path | ContourSource]",
     options: BoundaryOptions | None = None,
     *,
+    conditions: "Conditions | None" = None,
     progress: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> "BoundaryDocument":
@@ -96,6 +102,7 @@ def evaluate_contours(
     data : a folder.
     contours : folders of contour maps named as the images, made by any tool, or `Maker`s that make them on the fly.
     options, changes : how to read the folder and how to score; the fields of BoundaryOptions, also by keyword.
+    conditions : as for `evaluate`.
     progress : called with the number of images done and that of all.
 
     Raises DataError for a folder that is not laid out so, ParameterError for options that make no sense. Images that
@@ -109,4 +116,6 @@ def evaluate_contours(
     given = contours if isinstance(contours, Sequence) and not isinstance(contours, str) else [contours]
     sources = [ContourFolder(one) if isinstance(one, str | Path) else one for one in given]
     scoring = BoundaryScoring.of(open_data(chosen.layout, data, chosen.split), sources, chosen)
+    if conditions is not None:
+        conditions.check(scoring.settings())
     return scoring.run(progress or (lambda done, total: None))

@@ -109,7 +109,7 @@ def benchmark(
         if name not in CONTOUR_METRICS:
             raise unknown("metric of contour maps", name, CONTOUR_METRICS)
     with progress("images", quiet=quiet) as tell:
-        document = api.evaluate_contours(data, sources, options, progress=tell)
+        document = api.evaluate_contours(data, sources, options, conditions=conditions, progress=tell)
     deliver(conditions.judge(document, max_failures), outputs, quiet=quiet)
 
 

@@ -113,7 +113,9 @@ def evaluate(
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
     methods = [_options.make_method(name, param, device=device, seed=seed, weights=weights) for name in names]
     with progress("images", quiet=quiet) as tell:
-        document = api.evaluate(data, methods, segments or [200], options, labels=labels or [], progress=tell)
+        document = api.evaluate(
+            data, methods, segments or [200], options, labels=labels or [], conditions=conditions, progress=tell
+        )
     _reports.deliver(conditions.judge(document, max_failures), outputs, quiet=quiet)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,27 @@ class Conditions:
         """The metrics that the conditions are about."""
         return tuple(dict.fromkeys([*self.under, *self.over, *self.slack]))
 
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raise ParameterError where the baseline was made under other settings than `settings`, a document's header.
+
+        To be asked before the work, for afterwards it was in vain.
+        """
+        if self.baseline is None:
+            return
+        for key in ("protocol", "annotations", "tolerance", "ignore_label"):
+            if (was := self.baseline.get(key)) != settings[key]:
+                raise ParameterError(
+                    f"the baseline was made with {key} {was!r}, this run with {settings[key]!r}; "
+                    "scores under different settings cannot be compared"
+                )
+
     def judge(self, document: D, max_failures: int = 0) -> Report[D]:
         """Return the verdicts on the summary, or on `at` where counts were asked for, and whether the run passes.
 
         A run without a scored pair or with more than `max_failures` failures does not pass. Raises ParameterError for
         a baseline made under other settings, NothingToDo where there was nothing to score and nothing is required.
         """
+        self.check(document.header)
         verdicts = [
             verdict
             for row in document.at or document.summary
@@ -102,13 +118,7 @@ class Conditions:
 
     def _regressions(self, row: Row, document: Outcome) -> Iterator[Verdict]:
         baseline = self.baseline or {}
-        for key in ("protocol", "annotations", "tolerance", "ignore_label"):
-            if baseline.get(key) != document.header[key]:
-                raise ParameterError(
-                    f"the baseline was made with {key} {baseline.get(key)!r}, this run with {document.header[key]!r}; "
-                    "scores under different settings cannot be compared"
-                )
-        rows = baseline.get("at" if document.at else "summary", [])
+        rows = baseline["at" if document.at else "summary"]
         old: Row = next((before for before in rows if _key(before) == _key(row)), {})
         for name in self.slack or [name for name in document.metrics if KNOWN[name].sign]:
             was = old.get(name)
@@ -143,19 +153,27 @@ def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
 
 
 def _read_baseline(path: Path) -> dict[str, Any]:
+    """Return what `spx eval --json` wrote; FormatError for anything else, and for a damaged file."""
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise FormatError(f"cannot read the baseline {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FormatError(f"the baseline {path} is no JSON; 'spx eval --json FILE' writes one") from None
-    if (
-        not isinstance(document, dict)
-        or document.get("schema") != SCHEMA
-        or not isinstance(document.get("summary"), list)
-    ):
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA or "summary" not in document:
         raise FormatError(f"the baseline {path} is no result of 'spx eval --json', schema {SCHEMA}")
+    for part in ("summary", "at"):
+        rows = document.setdefault(part, [])
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise FormatError(f"the baseline {path} is damaged: '{part}' does not hold rows of scores")
     return document
+
+
+def _is_row(row: object) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("method"), str):
+        return False
+    values = [row[name] for name in ("k_requested", *KNOWN) if row.get(name) is not None]
+    return all(type(value) in (int, float) and abs(value) < sys.float_info.max for value in values)
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, Any]:

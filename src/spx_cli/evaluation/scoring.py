@@ -128,7 +128,10 @@ class Scoring:
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def run(self, progress: Progress = lambda done, total: None) -> Document:
-        """Return the scores; see `evaluate`."""
+        """Return the scores. What goes wrong with single images is told in the document's `failures`.
+
+        progress : called with the number of images done and that of all, at the start and after each.
+        """
         options = self.options
         entries = self.dataset.entries[: options.limit]
         settings = self.settings()
@@ -228,23 +231,6 @@ class Scoring:
             valid=sample.valid,
         )
         return measures.combine(scores, self.annotations)
-
-
-def evaluate(
-    dataset: Dataset,
-    sources: Sequence[Source],
-    options: EvaluateOptions,
-    *,
-    progress: Progress = lambda done, total: None,
-) -> Document:
-    """Return the scores of the sources' label maps on a data set.
-
-    progress : called with the number of images done and that of all, at the start and after each.
-
-    Raises UnknownName or ParameterError for options that make no sense, before any image is read. What goes wrong
-    with single images is told in the document's `failures`.
-    """
-    return Scoring.of(dataset, sources, options).run(progress)
 
 
 def _choose(

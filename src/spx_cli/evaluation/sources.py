@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 from spx_cli.datasets import Dataset, Entry
@@ -147,16 +148,19 @@ Source = Segmenter | LabelFolder
 
 def make_sources(
     methods: Iterable[str | Method],
-    counts: Iterable[int],
+    counts: Collection[int],
     labels: Iterable[str | Path] = (),
     *,
     native_count: bool = False,
 ) -> list[Source]:
-    """Return the sources of label maps: each method at all counts, and the folders of maps made elsewhere."""
-    wanted = tuple(dict.fromkeys(counts))
-    for count in wanted:
-        if count < 1:
-            raise ParameterError(f"the number of superpixels must be at least 1, not {count}")
+    """Return the sources of label maps: each method at all counts, and the folders of maps made elsewhere.
+
+    Raises ParameterError for anything but whole numbers from 1, of Python or NumPy.
+    """
+    for count in counts:
+        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+            raise ParameterError(f"the number of superpixels must be a whole number of at least 1, not {count!r}")
+    wanted = tuple(dict.fromkeys(map(int, counts)))
     made = [create(method) if isinstance(method, str) else method for method in methods]
     segmenters: list[Source] = [Segmenter(m.name, m, wanted, native_count, m.identity()) for m in made]
     return segmenters + [LabelFolder(folder) for folder in labels]
