@@ -188,3 +188,28 @@ for grid in (Grid(13, 9, 2, 3), Grid(40, 40, 1, 1)):
 """
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(association.__file__).parents[3])}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_inner_products_and_the_nearest_centre(grid):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 6, grid.height, grid.width, generator=generator)
+    values = torch.randn(2, 6, grid.rows, grid.columns, generator=generator)
+    weight = torch.randn(2, 9, grid.height, grid.width, generator=generator)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = x.to(dtype).requires_grad_(), values.to(dtype).requires_grad_()
+        products = association.dots(*inputs, grid)
+        gradients = torch.autograd.grad((products * weight.to(dtype)).sum(), inputs)
+        results.append([products.detach().double(), *(g.double() for g in gradients)])
+        nearest = association.nearest(*(t.detach() for t in inputs), grid)
+        table = torch.from_numpy(association.neighbours(grid))[torch.from_numpy(grid.index)]
+        far = (values.flatten(2)[:, :, table.clamp(min=0)] - x[..., None]).square().sum(1)
+        wanted = table.expand(2, -1, -1, -1).gather(3, far.where(table >= 0, torch.inf).argmin(3, keepdim=True))[..., 0]
+        assert nearest.dtype == torch.int32
+        assert (nearest != wanted).sum() <= 1
+        chosen = products.detach().permute(0, 2, 3, 1)
+        wanted = (values.flatten(2)[:, :, table.clamp(min=0)] * x[..., None]).sum(1).where(table >= 0, 0).to(dtype)
+        torch.testing.assert_close(chosen, wanted, atol=1e-5, rtol=1e-4)
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)

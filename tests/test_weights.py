@@ -10,7 +10,7 @@ from spx_cli.cli import run
 from spx_cli.errors import DeviceError, ParameterError, SpxError, UnknownName, WeightsError
 from spx_cli.methods import create
 
-LEARNED = ["fcn", "sin", "ssn"]
+LEARNED = ["fcn", "lnsnet", "sin", "ssn"]
 
 
 def noise(size=(40, 60), seed=0):

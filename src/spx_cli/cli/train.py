@@ -117,7 +117,7 @@ def train(
         half=half,
         tensorboard=tensorboard,
     )
-    with _display(chosen.steps, as_json=as_json, quiet=quiet) as show:
+    with _display(as_json=as_json, quiet=quiet) as show:
         for record in records:
             show(record)
     if os.environ.get("RANK", "0") == "0" and not as_json:
@@ -127,27 +127,27 @@ def train(
 
 
 @contextmanager
-def _display(steps: int, *, as_json: bool, quiet: bool) -> Iterator[Callable[["LogLine"], None]]:
+def _display(*, as_json: bool, quiet: bool) -> Iterator[Callable[["LogLine"], None]]:
     """Give a function that shows a record: as JSON on stdout, in a bar on a terminal, else as a line on stderr."""
     if as_json:
         yield lambda record: print_json({k: v if isfinite(v) else None for k, v in record._asdict().items()})
     elif quiet:
         yield lambda record: None
     elif not sys.stderr.isatty():
-        yield lambda record: note(_line(record, steps))
+        yield lambda record: note(_line(record))
     else:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("starting", total=steps)
-            yield lambda record: bar.update(task, completed=record.step, description=_text(record))
+            task = bar.add_task("starting", total=None)
+            yield lambda record: bar.update(task, total=record.steps, completed=record.step, description=_text(record))
 
 
-def _line(record: "LogLine", steps: int) -> str:
-    left = (steps - record.step) * record.seconds_per_step
-    return f"step {record.step}/{steps}  {_text(record)}  {int(left // 3600)}:{int(left % 3600 // 60):02d} left"
+def _line(record: "LogLine") -> str:
+    left = (record.steps - record.step) * record.seconds_per_step
+    return f"step {record.step}/{record.steps}  {_text(record)}  {int(left // 3600)}:{int(left % 3600 // 60):02d} left"
 
 
 def _text(record: "LogLine") -> str:

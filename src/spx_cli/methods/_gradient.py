@@ -1,7 +1,41 @@
-"""The colour gradient, where a method looks for contours."""
+"""Contours that need no labels: the gradient of colour, and the classical detectors."""
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+from spx_cli.color import rgb_to_lab
+from spx_cli.methods._smoothing import smooth
+from spx_cli.types import Contours, Image
+
+_HALF = 5.0  # units of Lab per pixel at which `soft_edges` reaches one half
+
+
+def soft_edges(image: Image) -> Contours:
+    """Return how strong the colour edge at each pixel is, float32 (H, W) in 0 to 1: what regions merge along.
+
+    The gradient of Lab after a blur of about 1.4 pixels.
+    """
+    out = np.empty(image.shape[:2], np.float32)
+    fill_gradient(smooth(rgb_to_lab(image), 4), np.float32(0), np.float32(1), out)
+    out /= out + np.float32(_HALF)
+    return out
+
+
+def sobel(image: Image) -> Contours:
+    """Return Sobel's gradient of the brightness, float32 (H, W), of which the strongest fiftieth becomes 1."""
+    from skimage import color, filters
+
+    strength: Contours = filters.sobel(color.rgb2gray(image)).astype(np.float32)
+    return (strength / max(float(np.quantile(strength, 0.98)), 1e-6)).clip(0, 1)
+
+
+def canny(image: Image) -> Contours:
+    """Return Canny's contours of the brightness, 0 or 1, float32 (H, W)."""
+    from skimage import color, feature
+
+    found: NDArray[np.bool_] = feature.canny(color.rgb2gray(image), sigma=1.5)
+    return found.astype(np.float32)
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,7 @@ from spx_cli.registry import unknown
 class Recipe:
     """Everything that decides the weights, apart from the network, its loss and the data."""
 
-    steps: int = param(100_000, "optimiser steps", ge=1, le=10**9)
+    steps: int = param(100_000, "optimiser steps; 0 = once over all samples", ge=0, le=10**9)
     batch_size: int = param(8, "samples per step and process", ge=1, le=4096)
     optimizer: str = param(
         "adam", "adam adds the decay to the gradient, adamw and muon to the step", choices=("adam", "adamw", "muon")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -70,11 +71,22 @@ class TorchMethod(Method):
         """Return the training loss, a scalar.
 
         images : uint8 (B, 3, H, W), RGB, on the network's device.
-        truth : int64 (B, H, W), negative = unlabelled; None for methods that need none.
+        truth : int64 (B, H, W), negative = unlabelled, or what `teacher` gives; None for methods that need none.
         """
 
-    def teacher(self) -> Callable[[Image, np.random.Generator], Labels] | None:
-        """Return what annotates the images for a method that learns from them alone; None for one that needs labels."""
+    @property
+    def steps_per_batch(self) -> int:
+        """How many steps in a row a batch is learned from before the next one comes."""
+        return 1
+
+    def before_step(self, network: nn.Module, step: int) -> None:
+        """Prepare the network for a step of a training run, counted from 0: say which parts are to learn in it."""
+
+    def teacher(self) -> Callable[[Image, np.random.Generator], NDArray[Any]] | None:
+        """Return what annotates the images for a method that learns from them alone; None for one that needs labels.
+
+        It gives ids, int (H, W), or strengths, float32 (H, W).
+        """
         return None
 
     @abstractmethod

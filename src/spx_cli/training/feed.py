@@ -19,7 +19,7 @@ from spx_cli.training.samples import Pairs, make_batch
 class Fed(NamedTuple):
     """A batch on the device.
 
-    images : uint8 (B, 3, H, W), channels_last. truth : int64 (B, H, W), flow float32 (B, 2, H, W), or None.
+    images : uint8 (B, 3, H, W), channels_last. truth : int64 (B, H, W), float32 (B, [2,] H, W), or None.
     bound : all labels of truth are below; 1 where there are none.
     """
 
@@ -32,14 +32,14 @@ class Fed(NamedTuple):
 class Feed:
     """Gives the batches of a run in order, from that of step `first` on; to be used as a context."""
 
-    def __init__(self, pairs: Pairs, recipe: Recipe, world: World, first: int) -> None:
-        """Prepare to feed this process of `world`; threads start with the first batch."""
+    def __init__(self, pairs: Pairs, recipe: Recipe, world: World, first: int, *, repeat: int = 1) -> None:
+        """Prepare to feed this process of `world`, each batch `repeat` times; threads start with the first batch."""
         # One thread keeps up with two cores; a GPU eats faster.
         self._workers = 1 if world.device.type == "cpu" else cores()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="spx-feed")
         self._queue: deque[Future[Fed]] = deque()
         self._pairs, self._recipe, self._world, self._device = pairs, recipe, world, world.device
-        self._next = first
+        self._next, self._repeat = first, repeat
         #: Seconds that steps have waited for their batch.
         self.waited = 0.0
 
@@ -67,7 +67,7 @@ class Feed:
         return fed._replace(images=fed.images.to(self._device, non_blocking=True), truth=truth)
 
     def _make(self, step: int) -> Fed:
-        first = (step * self._world.size + self._world.rank) * self._recipe.batch_size
+        first = (step // self._repeat * self._world.size + self._world.rank) * self._recipe.batch_size
         batch = make_batch(self._pairs, self._recipe, first)
         truth, bound = batch.truth, 1
         if truth is not None and truth.dtype == np.int64:

@@ -28,6 +28,7 @@ class LogLine(NamedTuple):
     """
 
     step: int
+    steps: int
     loss: float
     lr: float
     grad_norm: float
@@ -91,8 +92,8 @@ class Log:
         """Read what is still to be read, before anyone relies on the weights; raises as `add` does."""
         self._watch.settle()
 
-    def line(self, step: int, samples: int, *, lr: float, asa: float, waited: float) -> LogLine:
-        """Write and return the line of a step.
+    def line(self, step: int, steps: int, samples: int, *, lr: float, asa: float, waited: float) -> LogLine:
+        """Write and return the line of a step, one of `steps` in all.
 
         samples : of each step, in all processes. waited : seconds for batches since the last line.
         """
@@ -101,6 +102,7 @@ class Log:
         each = (now - self._since) / len(self._watch.losses)
         line = LogLine(
             step=step,
+            steps=steps,
             loss=float(np.mean(self._watch.losses)),
             lr=lr,
             grad_norm=self._watch.norm,
@@ -114,7 +116,7 @@ class Log:
         self._watch.losses.clear()
         self.write({**line._asdict(), "seconds": self._seconds})
         for name, value in line._asdict().items() if self._board is not None else ():
-            if name != "step" and math.isfinite(value):
+            if not name.startswith("step") and math.isfinite(value):
                 self._board.add_scalar(name, value, step)
         return line
 

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def train(
         raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     with join(method.device) as world, stop_signals() as stop:
         pairs = Pairs(train_samples, method.teacher())
+        recipe = replace(recipe, steps=recipe.steps or _once(len(pairs), method, recipe, world))
         about = _about(method, recipe, data, pairs, world, start)
         state = State(method, recipe, world.device, start)
         if resume and (out / CHECKPOINT).exists():
@@ -76,7 +77,10 @@ def train(
         if writes:
             out.mkdir(parents=True, exist_ok=True)
             sweep(out)
-        with Feed(pairs, recipe, world, state.step) as feed, Log(out, world, tensorboard=tensorboard) as log:
+        with (
+            Feed(pairs, recipe, world, state.step, repeat=method.steps_per_batch) as feed,
+            Log(out, world, tensorboard=tensorboard) as log,
+        ):
             if writes:
                 log.begin(state.step, {"spx": __version__, **about})
             saved, stopped = time.monotonic(), False
@@ -92,7 +96,7 @@ def train(
                         log.write({"step": state.step, "asa": state.asa, "best": state.best["asa"]})
                 if writes and (state.step % recipe.log_every == 0 or last):
                     samples, lr = recipe.batch_size * world.size, rate(recipe, state.step - 1)
-                    yield log.line(state.step, samples, lr=lr, asa=state.asa, waited=feed.waited)
+                    yield log.line(state.step, recipe.steps, samples, lr=lr, asa=state.asa, waited=feed.waited)
                     feed.waited = 0.0
                 if writes and (last or stopped or time.monotonic() - saved >= 60 * recipe.checkpoint_minutes):
                     log.settle()
@@ -102,6 +106,11 @@ def train(
             _export(out / LAST, state, about, half=half)
         if stopped:
             raise KeyboardInterrupt
+
+
+def _once(count: int, method: TorchMethod, recipe: Recipe, world: World) -> int:
+    """Return the steps after which each of `count` samples was seen once."""
+    return math.ceil(count / (recipe.batch_size * world.size)) * method.steps_per_batch
 
 
 def _about(
@@ -139,6 +148,7 @@ def _step(
     try:
         with turn(world.device, "tf32" if recipe.amp == "tf32" else "float32", tuned=True):
             batch = feed.batch()
+            method.before_step(state.network, state.step)
             with autocast, labels_below(batch.bound):
                 loss = method.loss(state.network, batch.images, batch.truth)
             state.optimizer.zero_grad()

@@ -154,7 +154,7 @@ def _pairs(sample: Sample) -> list[Pair]:
 
 
 class Batch(NamedTuple):
-    """images uint8 (B, H, W, 3); truth int64 (B, H, W), -1 where unknown, or flow, float32 (B, 2, H, W), or None."""
+    """images uint8 (B, H, W, 3); truth int64 (B, H, W), -1 where unknown, or float32 (B, [2,] H, W), or None."""
 
     ids: list[str]
     images: Image
@@ -176,7 +176,8 @@ def make_batch(pairs: Pairs, recipe: Recipe, first: int) -> Batch:
         view = augment.draw(augment.generator(recipe.seed, position), (height, width), recipe)
         image, truth = augment.look(pair.image, pair.truth, view)
         if pairs.teacher is not None:
-            truth = pairs.teacher(image, augment.generator(recipe.seed, position, stream=2)).astype(np.int64)
+            taught = pairs.teacher(image, augment.generator(recipe.seed, position, stream=2))
+            truth = taught if taught.dtype.kind == "f" else taught.astype(np.int64)
         ids.append(pair.id)
         images.append(image)
         truths.append(truth)

@@ -36,6 +36,11 @@ WEIGHTS: dict[str, Record] = {
         sha256="76391b8ad5c29b5c7426749313405ec80ec5e5d0d6767212893cd7fa18f71c95",
         score="ASA .9627 on 50 of BSDS500 val at 200",
     ),
+    "lnsnet": Record(
+        method="lnsnet",
+        sha256="d7bb1145459e3567b5823235c566f14f625a5b425f23510f229daa456f8f8cd7",
+        score="ASA .9592 on 25 of BSDS500 val at 200; no labels",
+    ),
     "sin": Record(
         method="sin",
         sha256="127806f5dee23ba8666a515da5582cd609403a8942fb23fc2ecc45856f4d6b42",

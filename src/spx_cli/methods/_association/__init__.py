@@ -30,10 +30,12 @@ __all__ = [
     "SoftSuperpixels",
     "cluster",
     "cluster_labels",
+    "dots",
     "hard_labels",
     "initial_centres",
     "label_agreement",
     "labels_below",
+    "nearest",
     "nearest_labels",
     "neighbours",
     "pool",
@@ -81,6 +83,13 @@ def nearest_labels(features: Tensor, grid: Grid, iterations: int) -> Tensor:
     return plain.nearest_labels(features, initial_centres(features, grid), grid, iterations).int()
 
 
+def nearest(features: Tensor, centres: Tensor, grid: Grid) -> Tensor:
+    """Return the nearest of the nine centres (B, C, rows, columns) around each pixel, (B, H, W) int32."""
+    if _compiled(features):
+        return compiled.cluster_labels(features, centres, grid, 1)
+    return plain.hard_labels(plain.cluster(features, centres, grid, 1)[0], grid).int()
+
+
 def pool(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
     """Return the weighted means of the pixel property x (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
     ones = torch.ones_like(x[:, :1])
@@ -102,6 +111,17 @@ def unpool(q: Tensor, values: Tensor, grid: Grid) -> Tensor:
         return compiled.Unpool.apply(q, values, grid)  # type: ignore[no-any-return]
     with _exact(q):
         return plain.unpool(q, values, grid)
+
+
+def dots(x: Tensor, values: Tensor, grid: Grid) -> Tensor:
+    """Return the inner products of each pixel's x (B, D, H, W) with the values (B, D, rows, columns) of its nine cells.
+
+    (B, 9, H, W); 0 for cells outside the grid.
+    """
+    if _compiled(x) and _compiled(values):
+        return compiled.Dots.apply(x, values, grid)  # type: ignore[no-any-return]
+    with _exact(x):
+        return plain.dots(x, values, grid)
 
 
 def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:

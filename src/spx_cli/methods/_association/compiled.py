@@ -123,6 +123,20 @@ class Unpool(Function):
         return _dots(values, x, grid), _scatter(q, x, grid), None
 
 
+class Dots(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, grid: Grid) -> Tensor:
+        ctx.save = _pixels_last(x), _pixels_last(values), grid
+        return _dots(ctx.save[1], ctx.save[0], grid)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, values, grid = ctx.save
+        weights = _pixels_last(grad)
+        return _unpool(weights, values, grid), _scatter(weights, x, grid), None
+
+
 class Agreement(Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, truth: Tensor, grid: Grid, count: int) -> Tensor:

@@ -187,6 +187,11 @@ def unpool(q: Tensor, values: Tensor, grid: Grid) -> Tensor:
     return _FromTiles.apply(near.transpose(2, 3) @ _ToTiles.apply(q, grid), grid)  # type: ignore[no-any-return]
 
 
+def dots(x: Tensor, values: Tensor, grid: Grid) -> Tensor:
+    near = _Near.apply(_by_cell(values), grid)
+    return _FromTiles.apply(near @ _ToTiles.apply(x, grid), grid)  # type: ignore[no-any-return]
+
+
 def agreement(q: Tensor, truth: Tensor, grid: Grid, count: int) -> Tensor:
     if count > _ONE_HOT:
         return _agreement_one_by_one(q, truth, grid, count)
