@@ -136,16 +136,18 @@ def _deliver(kind: str, report: "Report[Any]", file: str) -> None:
 
 def _tell(report: "Report[Any]", *, quiet: bool, with_table: bool) -> None:
     """Show the means on standard output, what failed and what the gates say on standard error."""
-    from spx_cli.reports.tables import cells, columns, title
+    from spx_cli.reports.evaluation import means, title
 
     document = report.document
     if with_table:
-        head = columns(document, arrows=sys.stdout.isatty())
-        table(head, list(cells(document, document.summary)), title=title(document))
+        arrows = sys.stdout.isatty()
+        summary = means(document, document.summary, arrows=arrows)
+        table(summary.head, summary.rows, title=title(document))
         if document.at:
             if not quiet:
                 note("at equal count, interpolated linearly along the achieved counts:")
-            table(head, list(cells(document, document.at)))
+            at = means(document, document.at, arrows=arrows)
+            table(at.head, at.rows)
     for failure in document.failures[:MOST_LINES]:
         complain(failure.error)
     if (more := len(document.failures) - MOST_LINES) > 0:

@@ -7,11 +7,11 @@ from spx_cli.evaluation.gates import Report
 from spx_cli.registry import lookup
 
 REPORTS = {
-    "json": "spx_cli.reports.tables:write_json",
-    "csv": "spx_cli.reports.tables:write_csv",
-    "markdown": "spx_cli.reports.tables:write_markdown",
-    "junit": "spx_cli.reports.junit:write_junit",
-    "html": "spx_cli.reports.html:write_html",
+    "json": "spx_cli.reports.evaluation:write_json",
+    "csv": "spx_cli.reports.evaluation:write_csv",
+    "markdown": "spx_cli.reports.evaluation:write_markdown",
+    "junit": "spx_cli.reports.evaluation:write_junit",
+    "html": "spx_cli.reports.evaluation:write_html",
 }
 # On contour maps.
 CONTOUR_REPORTS = REPORTS | {

@@ -1,34 +1,30 @@
-"""JUnit XML, which CI systems show: a test case for each gate, for each method and count, and for each failure."""
+"""JUnit XML, which CI systems show."""
 
 import re
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TextIO
 from xml.sax.saxutils import quoteattr
 
-from spx_cli.evaluation.gates import Report
-from spx_cli.reports.tables import rounded, title
+
+class Case(NamedTuple):
+    """A test case; `message` says what is wrong unless it passed."""
+
+    group: str
+    name: str
+    outcome: Literal["passed", "failure", "error"] = "passed"
+    message: str = ""
 
 
-def write_junit(report: Report[Any], file: TextIO) -> None:
-    """Write a test suite: gates that do not hold are failures, what could not be scored is an error."""
-    document = report.document
-    failures = sum(not verdict.passed for verdict in report.verdicts)
-    errors = len(document.failures)
-    tests = len(document.summary) + len(report.verdicts) + errors
-    counts = f'tests="{tests}" failures="{failures}" errors="{errors}"'
+def write_suite(file: TextIO, name: str, cases: Sequence[Case]) -> None:
+    """Write a test suite."""
+    failures, errors = (sum(case.outcome == outcome for case in cases) for outcome in ("failure", "error"))
+    counts = f'tests="{len(cases)}" failures="{failures}" errors="{errors}"'
     file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
-    file.write(f"<testsuites {counts}>\n <testsuite name={_quote('spx eval: ' + title(document))} {counts}>\n")
-    for row in document.summary:
-        names = (name for name in document.columns if name not in ("method", "k_requested"))
-        scores = ", ".join(f"{name} {rounded(name, row[name])}" for name in names)
-        asked = "" if row.get("k_requested") is None else f" at {row['k_requested']}"
-        file.write(f"  <testcase classname={_quote(row['method'])} name={_quote(f'scores{asked}: {scores}')}/>\n")
-    for verdict in report.verdicts:
-        case = f"  <testcase classname={_quote(verdict.method)} name={_quote(str(verdict))}"
-        file.write(case + ("/>\n" if verdict.passed else f"><failure message={_quote(str(verdict))}/></testcase>\n"))
-    for failure in document.failures:
-        where = failure.method or document.header["data"]["set"]
-        file.write(f"  <testcase classname={_quote(where)} name={_quote(failure.image or 'files')}>")
-        file.write(f"<error message={_quote(failure.error)}/></testcase>\n")
+    file.write(f"<testsuites {counts}>\n <testsuite name={_quote(name)} {counts}>\n")
+    for case in cases:
+        inside = "" if case.outcome == "passed" else f"<{case.outcome} message={_quote(case.message)}/>"
+        file.write(f"  <testcase classname={_quote(case.group)} name={_quote(case.name)}")
+        file.write(f">{inside}</testcase>\n" if inside else "/>\n")
     file.write(" </testsuite>\n</testsuites>\n")
 
 
