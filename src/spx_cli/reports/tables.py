@@ -28,9 +28,8 @@ def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, 
 
 def write_markdown(file: TextIO, table: Table) -> None:
     """Write a table as GitHub shows it."""
-    file.write("| " + " | ".join(table.head) + " |\n|" + " --- |" * len(table.head) + "\n")
-    for row in table.rows:
-        file.write("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n")
+    lines = [table.head, ["---"] * len(table.head), *table.rows]
+    file.writelines("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def finite(value: Any) -> Any:
