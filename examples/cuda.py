@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 # Name and seconds of each part, in order of importance. "warm" compiles all kernels, in several processes at once.
 PARTS = {
     "warm": 60, "tests": 100, "sin": 30, "ssn": 30, "fcn": 30, "slic": 20, "folder": 30,
-    "train ssn": 26, "train sin": 26, "train fcn": 26,
+    "train ssn": 26, "train sin": 26, "train fcn": 26, "scores": 25,
 }  # fmt: skip
 ALL = 215  # seconds, for all parts together
 WARM = ("sin", "ssn", "fcn", "slic", "training", "triton")
@@ -127,6 +127,8 @@ def work(options: argparse.Namespace) -> None:
         train_rate(name, options)
     elif kind == "folder":
         folder(options)
+    elif kind == "scores":
+        guarded(options, "scores", lambda: scores(options))
     elif kind == "slic":
         slic_times(options)
     else:
@@ -135,7 +137,7 @@ def work(options: argparse.Namespace) -> None:
 
 def keep(options: argparse.Namespace, **row: Any) -> None:
     """Print a row and add it to the results."""
-    print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+    print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
     with (options.out / "cuda.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
 
@@ -397,6 +399,30 @@ def folder(options: argparse.Namespace) -> None:
                         keep(options, what=f"folder of {done}, {name}", batch=batch, kind=turn, **{"images/s": rate})
 
                 guarded(options, f"folder {name}", go)
+
+
+def scores(options: argparse.Namespace) -> None:
+    """What rougher arithmetic costs: mean scores over images of the validation split and their annotations."""
+    from spx_cli.datasets import open_dataset
+    from spx_cli.device import each
+    from spx_cli.methods import create
+    from spx_cli.metrics import score
+
+    if options.data is None:
+        print("no data to score on: --data")
+        return
+    data = open_dataset("bsds500", options.data, "val")
+    samples = [data[i] for i in range(0, len(data), 50 if options.quick else 3)]
+    for name in LEARNED:
+        for precision in ("float32", "tf32", "bfloat16"):
+            method = create(name, device=options.device, precision=precision)
+
+            def one(sample: Any, method: Any = method) -> list[Any]:
+                return score(method.segment(sample.image, 200), sample.truths, metrics=["asa", "br"])
+
+            rows = [row for found in each(method.where, one, samples) for row in found]
+            means = {metric: statistics.fmean(row[metric] for row in rows) for metric in ("asa", "br")}
+            keep(options, what=f"{name} on {len(samples)} images", k=200, precision=precision, **means)
 
 
 def train_rate(name: str, options: argparse.Namespace) -> None:
