@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from inspect import signature
 from math import isnan, nan, pi
 
 import numpy as np
@@ -10,10 +11,8 @@ import pytest
 from spx_cli import metrics
 from spx_cli.errors import ImageError, LabelError, ParameterError, UnknownName
 from spx_cli.metrics import METRICS, PROTOCOLS, at, combine, mean, score
-from spx_cli.metrics.flow import end_point_error
-from spx_cli.metrics.scoring import _OF_MAP, _OF_PAIR
-from spx_cli.metrics.summary import area_above, average_undersegmentation_error, pooled
 from spx_cli.regions.maps import overlap
+from spx_cli.registry import load
 
 QUADRANTS = np.kron(np.array([[0, 1], [2, 3]]), np.ones((4, 4), int))
 HALVES = np.kron(np.array([[0, 1]]), np.ones((8, 4), int))
@@ -21,10 +20,13 @@ IMAGE = np.zeros((8, 8, 3), np.uint8)
 IMAGE[:, 4:] = 200
 
 
-def test_every_metric_of_the_table_has_a_formula_and_nothing_else_does():
-    assert set(_OF_MAP) | set(_OF_PAIR) == set(METRICS)
+def test_the_table_says_what_each_formula_needs():
+    of_an_annotation = {"table", "match", "true_edges"}
     for name, metric in METRICS.items():
-        assert (name in _OF_PAIR) == (metric.needs == "truth")
+        needed = set(signature(load(f"spx_cli.metrics.{metric.formula}")).parameters)
+        assert bool(needed & of_an_annotation) == (metric.needs == "truth"), name
+        assert ("colours" in needed) == (metric.needs == "image"), name
+        assert ("flow" in needed) == (metric.needs == "flow"), name
 
 
 def test_every_protocol_reports_metrics_of_the_table():
@@ -165,9 +167,13 @@ def test_flow_without_a_value_counts_nowhere():
     flow = np.zeros((2, 2, 2))
     flow[0, 0] = [3, 4]
     flow[1, 1] = [1e10, nan]
-    assert end_point_error(np.array([[0, 1], [1, 1]]), flow) == 0
-    assert end_point_error(np.array([[0, 0], [1, 1]]), flow) == pytest.approx(5 / 3)
-    assert isnan(end_point_error(np.zeros((2, 2), int), flow, np.zeros((2, 2), bool)))
+
+    def error(labels, valid=None):
+        return score(np.array(labels), [], flow=flow, valid=valid, metrics=["epe"])[0]["epe"]
+
+    assert error([[0, 1], [1, 1]]) == 0
+    assert error([[0, 0], [1, 1]]) == pytest.approx(5 / 3)
+    assert isnan(error([[0, 0], [0, 0]], np.zeros((2, 2), bool)))
 
 
 def test_annotation_policies_go_by_the_direction_of_each_metric():
@@ -201,12 +207,3 @@ def test_scores_at_a_count_are_interpolated_and_never_extrapolated():
             at(rows, outside)
     with pytest.raises(ParameterError, match="there are none"):
         at([], 5)
-
-
-def test_average_metrics():
-    assert average_undersegmentation_error([200, 5200], [0.2, 0.1]) == pytest.approx(15)
-    assert area_above([5000, 300], [1, 1]) == 0
-    assert area_above([2000, 1000, 3000], [0.5, 0.5, 0.5]) == pytest.approx(50)
-    with pytest.raises(ParameterError, match="at least 2 counts between 200 and 5200, not 1"):
-        area_above([100, 300], [0.5, 0.5])
-    assert pooled([0.2, 0.8], [1, 3]) == pytest.approx(0.65)

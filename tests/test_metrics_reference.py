@@ -12,7 +12,6 @@ from scipy.io import loadmat
 from skimage.morphology import thin
 
 from spx_cli.metrics import score
-from spx_cli.metrics.summary import area_above
 from spx_cli.regions.maps import boundaries
 
 HERE = Path(__file__).parent / "reference"
@@ -85,12 +84,6 @@ def test_end_point_error_of_segmented_flow():
     whole = score(data["labels"], [], flow=data["flow"], metrics=["epe"])[0]["epe"]
     valid = score(data["labels"], [], flow=data["flow"], valid=data["valid"], metrics=["epe"])[0]["epe"]
     assert [whole, valid] == pytest.approx([VALUES["extra"]["epe_all"], VALUES["extra"]["epe_valid"]], rel=1e-9)
-
-
-@pytest.mark.parametrize("curve", VALUES["average_metric"], ids=lambda c: f"{len(c['K'])} counts")
-def test_average_metrics_are_the_plain_trapezoid(curve):
-    ours = area_above(curve["K"], curve["values"], curve["kmin"], curve["kmax"])
-    assert ours == pytest.approx(curve["trapezoid_constant_ends"], rel=1e-9)
 
 
 def bsds_pairs(shared, image_id):

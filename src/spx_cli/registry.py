@@ -16,7 +16,12 @@ def lookup(table: Mapping[str, str], kind: str, name: str) -> Any:
     """
     if name not in table:
         raise unknown(kind, name, table)
-    module, _, attribute = table[name].partition(":")
+    return load(table[name])
+
+
+def load(place: str) -> Any:
+    """Return the object at 'module:object', importing its module."""
+    module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
 
 

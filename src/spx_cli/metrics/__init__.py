@@ -1,4 +1,4 @@
-"""The tables of metrics and protocols, and `score`. To add a metric: write its function, add its line and its formula.
+"""The tables of metrics and protocols, and `score`. To add a metric: write its function, add its line.
 
 The tables cost no import; what computes is loaded when it is first used.
 """
@@ -34,8 +34,14 @@ Policy = Literal["each", "mean", "best", "worst"]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number means. `better` is 'neither' for what is only counted; `needs` is what it looks at."""
+    """How a number is made, and what it means.
 
+    formula : 'module:function' in this package, '' for what only a whole data set has. Its arguments are names of what
+        `scoring` holds of a label map and an annotation.
+    better : 'neither' for what is only counted. needs : what it looks at.
+    """
+
+    formula: str
     better: Literal["higher", "lower", "neither"]
     needs: Literal["labels", "image", "truth", "flow", "contours"]
     summary: str
@@ -50,47 +56,146 @@ class Metric:
 STUTZ = "Stutz et al., CVIU 2018"
 
 METRICS = {
-    "asa": Metric("higher", "truth", "achievable segmentation accuracy, 0..1", "Liu et al., CVPR 2011"),
+    "asa": Metric(
+        "region:achievable_segmentation_accuracy",
+        "higher",
+        "truth",
+        "achievable segmentation accuracy, 0..1",
+        "Liu et al., CVPR 2011",
+    ),
     "ue_np": Metric(
-        "lower", "truth", "undersegmentation error that counts every leak, 0..1", "Neubert and Protzel, FBI 2012"
+        "region:undersegmentation_error",
+        "lower",
+        "truth",
+        "undersegmentation error that counts every leak, 0..1",
+        "Neubert and Protzel, FBI 2012",
     ),
     "ue_levin": Metric(
-        "lower", "truth", "undersegmentation error of TurboPixels, from 0", "Levinshtein et al., TPAMI 2009"
+        "region:undersegmentation_error_levin",
+        "lower",
+        "truth",
+        "undersegmentation error of TurboPixels, from 0",
+        "Levinshtein et al., TPAMI 2009",
     ),
-    "ue_slic": Metric("lower", "truth", "undersegmentation error of SLIC, from 0", "Achanta et al., TPAMI 2012"),
-    "cuse": Metric("lower", "truth", "corrected undersegmentation error, 1 - asa", "Van den Bergh et al., ECCV 2012"),
-    "oe": Metric("lower", "truth", "oversegmentation error, 0..1", STUTZ),
-    "br": Metric("higher", "truth", "boundary recall within the protocol's tolerance, 0..1", STUTZ),
-    "bp": Metric("higher", "truth", "boundary precision of the protocol, 0..1", STUTZ),
-    "f1": Metric("higher", "truth", "harmonic mean of bp and br, 0..1", "Gaur and Manjunath, TIP 2020"),
-    "f4": Metric("higher", "truth", "F measure of bp and br, recall weighing 16-fold, 0..1", "Zhu et al., CVPR 2021"),
+    "ue_slic": Metric(
+        "region:undersegmentation_error_slic",
+        "lower",
+        "truth",
+        "undersegmentation error of SLIC, from 0",
+        "Achanta et al., TPAMI 2012",
+    ),
+    "cuse": Metric(
+        "region:corrected_undersegmentation_error",
+        "lower",
+        "truth",
+        "corrected undersegmentation error, 1 - asa",
+        "Van den Bergh et al., ECCV 2012",
+    ),
+    "oe": Metric("region:oversegmentation_error", "lower", "truth", "oversegmentation error, 0..1", STUTZ),
+    "br": Metric(
+        "boundary:boundary_recall",
+        "higher",
+        "truth",
+        "boundary recall within the protocol's tolerance, 0..1",
+        STUTZ,
+    ),
+    "bp": Metric(
+        "boundary:boundary_precision",
+        "higher",
+        "truth",
+        "boundary precision of the protocol, 0..1",
+        STUTZ,
+    ),
+    "f1": Metric(
+        "boundary:f1",
+        "higher",
+        "truth",
+        "harmonic mean of bp and br, 0..1",
+        "Gaur and Manjunath, TIP 2020",
+    ),
+    "f4": Metric(
+        "boundary:f4",
+        "higher",
+        "truth",
+        "F measure of bp and br, recall weighing 16-fold, 0..1",
+        "Zhu et al., CVPR 2021",
+    ),
     "mde": Metric(
+        "boundary:mean_distance_to_edge",
         "lower",
         "truth",
         "mean distance from a true boundary to the nearest one found, pixels",
         "Benesova and Kottman, MVML 2014",
     ),
-    "ri": Metric("higher", "truth", "Rand index, 0..1", "Arbelaez et al., TPAMI 2011"),
-    "voi": Metric("lower", "truth", "variation of information, bits", "Arbelaez et al., TPAMI 2011"),
-    "covering": Metric("higher", "truth", "covering of the true segments, 0..1", "Arbelaez et al., TPAMI 2011"),
-    "co": Metric("higher", "labels", "compactness, 0..pi/4", "Schick et al., ICPR 2012"),
-    "cd": Metric("lower", "labels", "contour density: share of boundary pixels, 0..1", STUTZ),
-    "ev": Metric("higher", "image", "explained variation of the RGB colours, 0..1", "Moore et al., CVPR 2008"),
-    "sse_rgb": Metric("lower", "image", "mean squared distance to the superpixel's mean RGB", STUTZ),
-    "sse_xy": Metric("lower", "labels", "mean squared distance to the superpixel's centre, pixels squared", STUTZ),
-    "icv": Metric("lower", "image", "intra-cluster variation of the RGB colours", "Benesova and Kottman, MVML 2014"),
-    "k": Metric("neither", "labels", "number of distinct ids", STUTZ),
-    "components": Metric("neither", "labels", "number of 4-connected regions", STUTZ),
-    "size_std": Metric("neither", "labels", "standard deviation of the sizes, pixels", STUTZ),
-    "epe": Metric("lower", "flow", "end-point error of superpixel-wise mean flow, pixels", "Jampani et al., ECCV 2018"),
+    "ri": Metric("region:rand_index", "higher", "truth", "Rand index, 0..1", "Arbelaez et al., TPAMI 2011"),
+    "voi": Metric(
+        "region:variation_of_information",
+        "lower",
+        "truth",
+        "variation of information, bits",
+        "Arbelaez et al., TPAMI 2011",
+    ),
+    "covering": Metric(
+        "region:covering",
+        "higher",
+        "truth",
+        "covering of the true segments, 0..1",
+        "Arbelaez et al., TPAMI 2011",
+    ),
+    "co": Metric("shape:compactness", "higher", "labels", "compactness, 0..pi/4", "Schick et al., ICPR 2012"),
+    "cd": Metric(
+        "shape:contour_density",
+        "lower",
+        "labels",
+        "contour density: share of boundary pixels, 0..1",
+        STUTZ,
+    ),
+    "ev": Metric(
+        "color:explained_variation",
+        "higher",
+        "image",
+        "explained variation of the RGB colours, 0..1",
+        "Moore et al., CVPR 2008",
+    ),
+    "sse_rgb": Metric(
+        "color:squared_error",
+        "lower",
+        "image",
+        "mean squared distance to the superpixel's mean RGB",
+        STUTZ,
+    ),
+    "sse_xy": Metric(
+        "color:squared_position_error",
+        "lower",
+        "labels",
+        "mean squared distance to the superpixel's centre, pixels squared",
+        STUTZ,
+    ),
+    "icv": Metric(
+        "color:intra_cluster_variation",
+        "lower",
+        "image",
+        "intra-cluster variation of the RGB colours",
+        "Benesova and Kottman, MVML 2014",
+    ),
+    "k": Metric("shape:count", "neither", "labels", "number of distinct ids", STUTZ),
+    "components": Metric("shape:components", "neither", "labels", "number of 4-connected regions", STUTZ),
+    "size_std": Metric("shape:size_deviation", "neither", "labels", "standard deviation of the sizes, pixels", STUTZ),
+    "epe": Metric(
+        "flow:end_point_error",
+        "lower",
+        "flow",
+        "end-point error of superpixel-wise mean flow, pixels",
+        "Jampani et al., ECCV 2018",
+    ),
 }
 
 # Of soft contour maps over a data set; the benchmark in `contours` computes them.
 BSDS = "Arbelaez et al., TPAMI 2011"
 CONTOUR_METRICS = {
-    "ods": Metric("higher", "contours", "best F with one threshold for all images, 0..1", BSDS),
-    "ois": Metric("higher", "contours", "F with the best threshold of each image, 0..1", BSDS),
-    "ap": Metric("higher", "contours", "average precision: area under the curve, 0..1", BSDS),
+    "ods": Metric("", "higher", "contours", "best F with one threshold for all images, 0..1", BSDS),
+    "ois": Metric("", "higher", "contours", "F with the best threshold of each image, 0..1", BSDS),
+    "ap": Metric("", "higher", "contours", "average precision: area under the curve, 0..1", BSDS),
 }
 
 

@@ -1,21 +1,18 @@
 """Boundary metrics: how well superpixel borders meet true borders within a square window.
 
 A protocol (`metrics.PROTOCOLS`) names which pixels are boundaries, how far apart they may be, and which precision is
-meant. Every function takes (labels, truth), (H, W) integers of equal shape; LabelError otherwise.
+meant.
 """
 
-from collections.abc import Sequence
 from math import nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.errors import LabelError, ParameterError
+from spx_cli.errors import ParameterError
 from spx_cli.metrics import Protocol
-from spx_cli.metrics import protocol as by_name
-from spx_cli.regions.maps import boundaries, compact
 from spx_cli.types import Labels
 
 Mask = NDArray[np.bool_]
@@ -33,23 +30,13 @@ class Match(NamedTuple):
     label_hits: int
     label_pixels: int
 
-    def recall(self, empty: float) -> float:
-        """Share of true boundary pixels found, `empty` where there are none; higher is better."""
-        return self.truth_hits / self.truth_pixels if self.truth_pixels else empty
 
-    def precision(self, rule: Protocol) -> float:
-        """Share of boundary pixels that are right, counted as the protocol has it; higher is better."""
-        hits = self.truth_hits if rule.precision == "truth" else self.label_hits
-        total = hits + self.label_pixels - self.label_hits
-        return hits / total if total else rule.empty
-
-
-def match(edges: Mask, near: Mask, truth: Mask, segments: Labels, radius: int) -> Match:
+def match_edges(edges: Mask, near: Mask, truth: Mask, segments: Labels, radius: int) -> Match:
     """Return the counts of one map against one annotation.
 
     edges, near : boundary pixels of the label map and their dilation by `radius`.
     truth : boundary pixels of the annotation.
-    segments : the annotation as `labels.compact` gives it; a boundary pixel on an ignored one (-1) is never wrong.
+    segments : the annotation as `maps.compact` gives it; a boundary pixel on an ignored one (-1) is never wrong.
     """
     counted = edges & (segments >= 0) if segments.min() < 0 else edges
     return Match(
@@ -60,51 +47,37 @@ def match(edges: Mask, near: Mask, truth: Mask, segments: Labels, radius: int) -
     )
 
 
-def boundary_recall(
-    labels: NDArray[Any],
-    truth: NDArray[Any],
-    *,
-    protocol: str | Protocol = "stutz",
-    tolerance: int | None = None,
-    ignore_label: int | Sequence[int] | None = None,
-) -> float:
-    """Share of true boundary pixels with a superpixel boundary pixel in the window, 0 to 1; higher is better.
-
-    tolerance : half side of the window in pixels, instead of the protocol's.
-
-    >>> boundary_recall(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]), tolerance=0)
-    0.5
-    """
-    rule = by_name(protocol)
-    return _match(labels, truth, rule, tolerance, ignore_label).recall(rule.empty)
+def boundary_recall(match: Match, rule: Protocol) -> float:
+    """Share of true boundary pixels with a superpixel boundary pixel in the window, 0 to 1; higher is better."""
+    return match.truth_hits / match.truth_pixels if match.truth_pixels else rule.empty
 
 
-def boundary_precision(
-    labels: NDArray[Any],
-    truth: NDArray[Any],
-    *,
-    protocol: str | Protocol = "stutz",
-    tolerance: int | None = None,
-    ignore_label: int | Sequence[int] | None = None,
-) -> float:
+def boundary_precision(match: Match, rule: Protocol) -> float:
     """Share of superpixel boundary pixels that are right, 0 to 1; higher is better. Three definitions, by protocol.
 
     stutz : TP / (TP + FP), TP counted among the true boundary pixels, FP among the superpixels' (the benchmark).
     seal, lnsnet : share of one-sided superpixel boundary pixels with a true one in the window (LNS-Net's computeBP).
     sen, rim : the same of two-sided boundary pixels (textbook).
-
-    >>> labels, truth = np.array([[0, 1, 2, 2]]), np.array([[0, 0, 1, 1]])
-    >>> [boundary_precision(labels, truth, protocol=name, tolerance=0) for name in ("stutz", "lnsnet", "sen")]
-    [0.6666666666666666, 0.5, 0.6666666666666666]
     """
-    rule = by_name(protocol)
-    return _match(labels, truth, rule, tolerance, ignore_label).precision(rule)
+    hits = match.truth_hits if rule.precision == "truth" else match.label_hits
+    total = hits + match.label_pixels - match.label_hits
+    return hits / total if total else rule.empty
+
+
+def f1(match: Match, rule: Protocol) -> float:
+    """Harmonic mean of precision and recall, 0 to 1; higher is better. Gaur and Manjunath (SEN, TIP 2020)."""
+    return f_measure(boundary_precision(match, rule), boundary_recall(match, rule), 1)
+
+
+def f4(match: Match, rule: Protocol) -> float:
+    """F measure with beta 4, 0 to 1; higher is better. Zhu et al. (LNS-Net, CVPR 2021)."""
+    return f_measure(boundary_precision(match, rule), boundary_recall(match, rule), 4)
 
 
 def f_measure(precision: float, recall: float, beta: float = 1.0) -> float:
     """Weighted harmonic mean of precision and recall, recall weighing beta^2-fold; 0 where both are 0.
 
-    (1 + beta^2) P R / (beta^2 P + R). SEN reports beta = 1, LNS-Net 4.
+    (1 + beta^2) P R / (beta^2 P + R).
 
     >>> f_measure(0.5, 1.0)
     0.6666666666666666
@@ -114,30 +87,14 @@ def f_measure(precision: float, recall: float, beta: float = 1.0) -> float:
     return (1 + weight) * precision * recall / total if total else 0.0
 
 
-def mean_distance_to_edge(
-    labels: NDArray[Any],
-    truth: NDArray[Any],
-    *,
-    protocol: str | Protocol = "stutz",
-    ignore_label: int | Sequence[int] | None = None,
-) -> float:
+def mean_distance_to_edge(distance: NDArray[np.int32], true_edges: Mask) -> float:
     """Mean distance in pixels from a true boundary pixel to the nearest superpixel boundary pixel; lower is better.
 
-    3 x 3 chamfer distance as in the benchmark, up to 4.5 % below the Euclidean one. 8192 without a superpixel boundary,
-    NaN without a true one. Benesova and Kottman (2014).
-
-    >>> mean_distance_to_edge(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 1, 1]]))
-    0.0
+    distance : the `chamfer` map of the superpixels' boundaries: as in the benchmark, up to 4.5 % below the Euclidean
+        distance, 8192 without a superpixel boundary. NaN without a true one. Benesova and Kottman (2014).
     """
-    rule = by_name(protocol)
-    segments = _pair(labels, truth, ignore_label)
-    return distance_to(chamfer(boundaries(labels, rule.boundaries)), boundaries(segments, rule.boundaries))
-
-
-def distance_to(distance: NDArray[np.int32], truth: Mask) -> float:
-    """Return the mean of a chamfer distance map over true boundary pixels, in pixels; NaN without any."""
-    pixels = np.count_nonzero(truth)
-    return float(np.sum(distance, where=truth, dtype=np.int64) / pixels / ONE) if pixels else nan
+    pixels = np.count_nonzero(true_edges)
+    return float(np.sum(distance, where=true_edges, dtype=np.int64) / pixels / ONE) if pixels else nan
 
 
 def dilate(mask: Mask, radius: int) -> Mask:
@@ -199,25 +156,6 @@ def _from_row(row, other):
     for x in range(last):
         row[x + 1] = min(row[x + 1], other[x] + DIAGONAL)
         row[x] = min(row[x], other[x + 1] + DIAGONAL)
-
-
-def _pair(labels: NDArray[Any], truth: NDArray[Any], ignore_label: int | Sequence[int] | None) -> Labels:
-    if compact(labels).shape != truth.shape:
-        raise LabelError(f"sizes differ: the label map is {labels.shape}, the annotation {truth.shape}")
-    return compact(truth, ignore_label=ignore_label, what="annotation")
-
-
-def _match(
-    labels: NDArray[Any],
-    truth: NDArray[Any],
-    rule: Protocol,
-    tolerance: int | None,
-    ignore_label: int | Sequence[int] | None,
-) -> Match:
-    segments = _pair(labels, truth, ignore_label)
-    radius = window(rule, tolerance, labels.shape)
-    edges = boundaries(labels, rule.boundaries)
-    return match(edges, dilate(edges, radius), boundaries(segments, rule.boundaries), segments, radius)
 
 
 def window(rule: Protocol, tolerance: int | None, shape: tuple[int, ...]) -> int:

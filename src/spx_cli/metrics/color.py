@@ -1,17 +1,14 @@
-"""Colour metrics: how uniform superpixels are, from sums of the RGB values and positions of each.
-
-Every function takes labels, (H, W) integers of any kind, and where colour counts the image, uint8 (H, W, 3).
-"""
+"""Colour metrics: how uniform superpixels are, from sums of the RGB values and positions of each."""
 
 from math import nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.errors import ImageError, LabelError
-from spx_cli.regions.maps import Groups, group
+from spx_cli.regions.maps import Groups
 from spx_cli.types import Image
 
 
@@ -41,9 +38,8 @@ class Moments(NamedTuple):
         return Moments(self.sizes.sum(keepdims=True), self.sums.sum(0, keepdims=True), self.squares.sum(keepdims=True))
 
 
-def moments(labels: NDArray[Any] | Groups, image: Image) -> Moments:
+def moments(groups: Groups, image: Image) -> Moments:
     """Return the colour moments of each superpixel; ImageError unless uint8, LabelError when the sizes differ."""
-    groups = labels if isinstance(labels, Groups) else group(labels)
     if image.dtype != np.uint8:
         raise ImageError(f"an image must be uint8 (H, W, 3), not {image.dtype}; spx_cli.read_image converts files")
     if image.shape != (*groups.ids.shape, 3):
@@ -76,9 +72,8 @@ def _colour_sums(ids, image, sums, squares):
             squares[i] += q
 
 
-def positions(labels: NDArray[Any] | Groups) -> Moments:
+def positions(groups: Groups) -> Moments:
     """Return the moments of the (y, x) positions of each superpixel."""
-    groups = labels if isinstance(labels, Groups) else group(labels)
     sums, squares = np.zeros((len(groups.sizes), 2)), np.zeros(len(groups.sizes))
     _position_sums(groups.ids, sums, squares)
     return Moments(groups.sizes.astype(np.float64), sums, squares)
@@ -102,59 +97,44 @@ def _position_sums(ids, sums, squares):
             squares[i] += square + float(y) * y * (x - first)
 
 
-def explained_variation(labels: NDArray[Any], image: Image) -> float:
+def explained_variation(colours: Moments) -> float:
     """Share of the colour variance that the superpixels' mean colours explain, 0 to 1; higher is better.
 
     sum_p |mean_S(p) - mean|^2 / sum_p |I_p - mean|^2 over RGB, Moore et al. (CVPR 2008). NaN on a constant image.
 
-    >>> explained_variation(np.array([[0, 1]]), np.array([[[0, 0, 0], [9, 9, 9]]], np.uint8))
+    >>> explained_variation(moments(group(np.array([[0, 1]])), np.array([[[0, 0, 0], [9, 9, 9]]], np.uint8)))
     1.0
     """
-    return explained(moments(labels, image))
+    total = float(colours.total.scatter[0])
+    return 1 - float(colours.scatter.sum()) / total if total else nan
 
 
-def explained(sums: Moments) -> float:
-    """Return the explained variation of these moments; NaN where nothing varies."""
-    total = float(sums.total.scatter[0])
-    return 1 - float(sums.scatter.sum()) / total if total else nan
-
-
-def squared_error(labels: NDArray[Any], image: Image) -> float:
+def squared_error(colours: Moments) -> float:
     """Mean over pixels of the squared RGB distance to the superpixel's mean colour, from 0; lower is better (SSE_RGB).
 
-    >>> squared_error(np.array([[0, 0]]), np.array([[[0, 0, 0], [2, 2, 2]]], np.uint8))
+    >>> squared_error(moments(group(np.array([[0, 0]])), np.array([[[0, 0, 0], [2, 2, 2]]], np.uint8)))
     3.0
     """
-    return mean_scatter(moments(labels, image))
+    return float(colours.scatter.sum() / colours.sizes.sum())
 
 
-def squared_position_error(labels: NDArray[Any]) -> float:
+def squared_position_error(places: Moments) -> float:
     """Mean over pixels of the squared distance in pixels to the superpixel's centre, from 0; lower is better (SSE_XY).
 
-    >>> squared_position_error(np.array([[0, 0, 1, 1]]))
+    >>> squared_position_error(positions(group(np.array([[0, 0, 1, 1]]))))
     0.25
     """
-    return mean_scatter(positions(labels))
+    return float(places.scatter.sum() / places.sizes.sum())
 
 
-def mean_scatter(sums: Moments) -> float:
-    """Return the mean squared distance to the superpixel's mean, over pixels."""
-    return float(sums.scatter.sum() / sums.sizes.sum())
-
-
-def intra_cluster_variation(labels: NDArray[Any], image: Image) -> float:
+def intra_cluster_variation(colours: Moments) -> float:
     """Mean over superpixels of the standard deviation of their colours, from 0; lower is better.
 
     (1/K) sum_j sqrt((1/|S_j|) sum_{p in S_j} |I_p - mean_j|^2), Benesova and Kottman (2014). K counts the superpixels
     that have pixels (the benchmark takes the largest id + 1, so gaps in the ids lower its value).
 
-    >>> intra_cluster_variation(np.array([[0, 0]]), np.array([[[0, 0, 0], [2, 0, 0]]], np.uint8))
+    >>> intra_cluster_variation(moments(group(np.array([[0, 0]])), np.array([[[0, 0, 0], [2, 0, 0]]], np.uint8)))
     1.0
     """
-    return mean_deviation(moments(labels, image))
-
-
-def mean_deviation(sums: Moments) -> float:
-    """Return the mean over superpixels of the root of their mean squared distance."""
     # Rounding may leave a scatter just below zero.
-    return float(np.sqrt(np.maximum(sums.scatter, 0) / sums.sizes).mean())
+    return float(np.sqrt(np.maximum(colours.scatter, 0) / colours.sizes).mean())

@@ -7,24 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError
-from spx_cli.regions.maps import Groups, group
+from spx_cli.regions.maps import Groups
 
 # Flow files mark a pixel without a value by a number above this (Middlebury's .flo).
 UNKNOWN = 1e9
 
 
-def end_point_error(labels: NDArray[Any] | Groups, flow: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> float:
+def end_point_error(groups: Groups, flow: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> float:
     """Mean over valid pixels of the distance between the flow and its superpixel's mean, in pixels; lower is better.
 
-    labels : (H, W) integers. flow : (H, W, 2) floats, pixels.
+    flow : (H, W, 2) floats, pixels.
     valid : bool (H, W), pixels that count, for the means and for the error; by default those that are finite and not
         above 1e9, Middlebury's mark of an unknown value. NaN where none is valid.
     Raises LabelError when the sizes differ.
 
-    >>> end_point_error(np.array([[0, 0]]), np.array([[[0.0, 0.0], [2.0, 0.0]]]))
+    >>> end_point_error(group(np.array([[0, 0]])), np.array([[[0.0, 0.0], [2.0, 0.0]]]))
     1.0
     """
-    groups = labels if isinstance(labels, Groups) else group(labels)
     if flow.shape != (*groups.ids.shape, 2) or (valid is not None and valid.shape != groups.ids.shape):
         mask = "" if valid is None else f", its mask {valid.shape}"
         raise LabelError(f"sizes differ: the label map is {groups.ids.shape}, the flow {flow.shape}{mask}")

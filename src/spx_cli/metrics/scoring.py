@@ -1,24 +1,26 @@
-"""Score one label map: what belongs to the map alone is computed once, and only what the named metrics need."""
+"""Score one label map: what belongs to the map alone is computed once, and only what the named metrics need.
+
+A formula's arguments are names of what `_Map` and `_Pair` hold.
+"""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError, ParameterError
-from spx_cli.metrics import METRICS, Protocol, boundary, color, region, shape
-from spx_cli.metrics import flow as flows
+from spx_cli.metrics import METRICS, Protocol, boundary, color
 from spx_cli.metrics import protocol as by_name
 from spx_cli.regions.maps import Groups, Overlap, boundaries, compact, group, overlap_compact
-from spx_cli.regions.runs import find_runs
-from spx_cli.registry import unknown
+from spx_cli.registry import load, unknown
 from spx_cli.types import Image, Labels
 
 
 class _Map:
-    """A label map and what several metrics or annotations ask of it, each computed when first asked for."""
+    """A label map and what formulas may take of it, by name, each computed when first asked for."""
 
     def __init__(
         self,
@@ -41,11 +43,9 @@ class _Map:
     def near(self) -> NDArray[np.bool_]:
         return boundary.dilate(self.edges, self.radius)
 
-    @property
-    def density(self) -> float:
-        if self.rule.boundaries == "two-sided":
-            return float(np.count_nonzero(self.edges) / self.edges.size)
-        return shape.contour_density(self.groups.ids)
+    @cached_property
+    def both_edges(self) -> NDArray[np.bool_]:
+        return self.edges if self.rule.boundaries == "two-sided" else boundaries(self.groups.ids, "two-sided")
 
     @cached_property
     def distance(self) -> NDArray[np.int32]:
@@ -55,9 +55,13 @@ class _Map:
     def colours(self) -> color.Moments:
         return color.moments(self.groups, self.image)
 
+    @cached_property
+    def places(self) -> color.Moments:
+        return color.positions(self.groups)
+
 
 class _Pair:
-    """A label map against one annotation."""
+    """A label map against one annotation; what is of the map alone it passes on."""
 
     def __init__(self, of: _Map, segments: Labels) -> None:
         self.map, self.segments = of, segments
@@ -67,51 +71,27 @@ class _Pair:
         return overlap_compact(self.map.groups, self.segments)
 
     @cached_property
-    def edges(self) -> NDArray[np.bool_]:
+    def true_edges(self) -> NDArray[np.bool_]:
         return boundaries(self.segments, self.map.rule.boundaries)
 
     @cached_property
     def match(self) -> boundary.Match:
-        return boundary.match(self.map.edges, self.map.near, self.edges, self.segments, self.map.radius)
+        return boundary.match_edges(self.map.edges, self.map.near, self.true_edges, self.segments, self.map.radius)
 
-    @property
-    def recall(self) -> float:
-        return self.match.recall(self.map.rule.empty)
-
-    @property
-    def precision(self) -> float:
-        return self.match.precision(self.map.rule)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.map, name)
 
 
-_OF_MAP: dict[str, Callable[[_Map], float]] = {
-    "co": lambda m: shape.compactness(m.groups),
-    "cd": lambda m: m.density,
-    "ev": lambda m: color.explained(m.colours),
-    "sse_rgb": lambda m: color.mean_scatter(m.colours),
-    "sse_xy": lambda m: color.mean_scatter(color.positions(m.groups)),
-    "icv": lambda m: color.mean_deviation(m.colours),
-    "k": lambda m: len(m.groups.sizes),
-    "components": lambda m: find_runs(m.groups.ids).regions,
-    "size_std": lambda m: shape.size_deviation(m.groups),
-    "epe": lambda m: flows.end_point_error(m.groups, m.flow, m.valid),
-}
+@cache
+def _formula(name: str) -> tuple[Callable[..., float], tuple[str, ...]]:
+    """Return the function of a metric and the names of what it takes."""
+    function = load(f"spx_cli.metrics.{METRICS[name].formula}")
+    return function, tuple(signature(function).parameters)
 
-_OF_PAIR: dict[str, Callable[[_Pair], float]] = {
-    "asa": lambda p: region.achievable_segmentation_accuracy.of(p.table),
-    "ue_np": lambda p: region.undersegmentation_error.of(p.table),
-    "ue_levin": lambda p: region.undersegmentation_error_levin.of(p.table),
-    "ue_slic": lambda p: region.undersegmentation_error_slic.of(p.table),
-    "cuse": lambda p: region.corrected_undersegmentation_error.of(p.table),
-    "oe": lambda p: region.oversegmentation_error.of(p.table),
-    "br": lambda p: p.recall,
-    "bp": lambda p: p.precision,
-    "f1": lambda p: boundary.f_measure(p.precision, p.recall, 1),
-    "f4": lambda p: boundary.f_measure(p.precision, p.recall, 4),
-    "mde": lambda p: boundary.distance_to(p.map.distance, p.edges),
-    "ri": lambda p: region.rand_index.of(p.table),
-    "voi": lambda p: region.variation_of_information.of(p.table),
-    "covering": lambda p: region.covering.of(p.table),
-}
+
+def _value(name: str, source: _Map | _Pair) -> float:
+    function, needed = _formula(name)
+    return function(*(getattr(source, ingredient) for ingredient in needed))
 
 
 def score(
@@ -148,7 +128,7 @@ def score(
         if not given[METRICS[name].needs]:
             raise ParameterError(f"metric {name!r} needs {METRICS[name].needs}, and none was given")
     one = _Map(labels, image, flow, valid, by_name(protocol), tolerance)
-    alone = {name: _OF_MAP[name](one) for name in names if name in _OF_MAP}
+    alone = {name: _value(name, one) for name in names if METRICS[name].needs != "truth"}
     rows = []
     for index, truth in enumerate(truths):
         if np.shape(truth) != one.groups.ids.shape:
@@ -156,5 +136,5 @@ def score(
                 f"sizes differ: the label map is {one.groups.ids.shape}, annotation {index} is {np.shape(truth)}"
             )
         pair = _Pair(one, compact(truth, ignore_label=ignore_label, what=f"annotation {index}"))
-        rows.append({name: alone[name] if name in alone else _OF_PAIR[name](pair) for name in names})
+        rows.append({name: alone[name] if name in alone else _value(name, pair) for name in names})
     return rows or [alone]

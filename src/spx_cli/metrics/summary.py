@@ -55,15 +55,6 @@ def mean(rows: Iterable[Scores]) -> dict[str, float]:
     return {name: fsum(v) / len(v) if v else nan for name, v in values.items()}
 
 
-def pooled(values: Sequence[float], pixels: Sequence[int]) -> float:
-    """Return the mean of `values` weighted by the labelled pixels of each: how the BSDS benchmark pools covering.
-
-    >>> pooled([0.5, 1.0], [300, 100])
-    0.625
-    """
-    return float(np.average(values, weights=pixels))
-
-
 def at(rows: Sequence[Scores], count: float) -> dict[str, float]:
     """Return the scores at exactly `count` superpixels, interpolated linearly along the achieved counts.
 
@@ -79,47 +70,6 @@ def at(rows: Sequence[Scores], count: float) -> dict[str, float]:
         raise ParameterError(f"no scores at {count:g} superpixels: {span}; segment with smaller and larger counts")
     points = [mean(row for row in rows if row["k"] == k) for k in achieved]
     return {name: float(np.interp(count, achieved, [p.get(name, nan) for p in points])) for name in _names(rows)}
-
-
-def average_miss_rate(counts: Sequence[float], recall: Sequence[float], low: float = 200, high: float = 5200) -> float:
-    """Mean of 1 - BR over the count range, in percent (AMR, Stutz et al. 2018); lower is better. See `area_above`."""
-    return area_above(counts, recall, low, high)
-
-
-def average_undersegmentation_error(
-    counts: Sequence[float], error: Sequence[float], low: float = 200, high: float = 5200
-) -> float:
-    """Mean of UE_NP over the count range, in percent (AUE, Stutz et al. 2018); lower is better. See `area_above`."""
-    return area_above(counts, [1 - e for e in error], low, high)
-
-
-def average_unexplained_variation(
-    counts: Sequence[float], explained: Sequence[float], low: float = 200, high: float = 5200
-) -> float:
-    """Mean of 1 - EV over the count range, in percent (AUV, Stutz et al. 2018); lower is better. See `area_above`."""
-    return area_above(counts, explained, low, high)
-
-
-def area_above(counts: Sequence[float], values: Sequence[float], low: float = 200, high: float = 5200) -> float:
-    """Return 100 x the mean of 1 - value over [low, high], by trapezoids, constant beyond the measured counts.
-
-    Stutz et al. take `values` from the worst annotation of each image. Their code drops points at the end of the curve
-    and extrapolates the last slope, so tables made with it differ; this is the area itself.
-    Raises ParameterError for fewer than two counts inside the range.
-
-    >>> area_above([200, 5200], [0.5, 1.0])
-    25.0
-    """
-    order = np.argsort(counts)
-    x, y = np.asarray(counts, np.float64)[order], np.asarray(values, np.float64)[order]
-    inside = (x >= low) & (x <= high)
-    if np.count_nonzero(inside) < 2:
-        raise ParameterError(
-            f"an area needs at least 2 counts between {low:g} and {high:g}, not {np.count_nonzero(inside)}"
-        )
-    grid = np.unique(np.concatenate(([low, high], x[inside])))
-    misses = 1 - np.interp(grid, x, y)
-    return float(100 * np.sum(np.diff(grid) * (misses[1:] + misses[:-1]) / 2) / (high - low))
 
 
 def _names(rows: Sequence[Scores]) -> list[str]:
