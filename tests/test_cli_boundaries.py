@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 import spx_cli
 from spx_cli.contours.thinning import segment_boundary
@@ -148,3 +149,38 @@ def test_workers_give_the_same(data):
     together = spx_cli.evaluate_contours(data / "data", data / "soft", thresholds=9, jobs=2)
     assert list(alone.rows()) == list(together.rows())
     assert alone.summary == together.summary
+
+
+def ultrametric(*lines):
+    """A map of 40 x 60 pixels: (what it parts, strength), the strongest last."""
+    double = np.zeros((81, 121), np.float32)
+    for labels, strength in lines:
+        big = np.zeros((81, 121), np.int64)
+        big[1::2, 1::2] = labels
+        double[1::2, 2:-1:2][labels[:, 1:] != labels[:, :-1]] = strength
+        double[2:-1:2, 1::2][labels[1:] != labels[:-1]] = strength
+    around = double[1:-2:2, 2:-1:2], double[3::2, 2:-1:2], double[2:-1:2, 1:-2:2], double[2:-1:2, 3::2]
+    double[2:-1:2, 2:-1:2] = np.maximum.reduce(around)
+    return double
+
+
+def test_regions_of_ultrametric_maps(spx, data):
+    x = np.arange(60)[None].repeat(40, 0)
+    for name in IDS:
+        double = ultrametric((x // 5, 0.2), (truth(name), 0.8))
+        (data / f"soft/{name}.png").unlink()
+        savemat(data / f"soft/{name}.mat", {"ucm2": double})
+    command = ("eval", "--data", data / "data", "--contours", data / "soft", "--thresholds", 9, "--regions")
+    result = spx(*command, "--json")
+    assert result.code == 0, result.err
+    row = json.loads(result.out)["summary"][0]
+    # at thresholds of 0.2 to 0.7 the regions are those of the annotations
+    assert [row[name] for name in ("covering", "covering_ois", "covering_best", "ri", "ri_ois")] == [1] * 5
+    assert (row["voi"], row["voi_ois"]) == (0, 0)
+    assert spx(*command, "--fail-under", "covering=1", "--fail-over", "voi=0.01").code == 0
+
+
+def test_only_ultrametric_maps_have_regions(spx, data):
+    result = spx("eval", "--data", data / "data", "--contours", data / "soft", "--thresholds", 9, "--regions")
+    assert result.code == 1
+    assert "a.png: the contour map is 40 x 60, expected 81 x 121" in result.err

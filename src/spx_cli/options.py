@@ -168,6 +168,7 @@ class BoundaryOptions(DataOptions):
     """How contour maps are scored by the BSDS boundary benchmark."""
 
     thresholds: int = option(99, "Thresholds at which maps are read.", "--thresholds", metavar="N", ge=1)
+    regions: bool = option(False, "Score the regions of ultrametric maps (ucm2), too: covering, ri and voi.")
     max_distance: float = option(
         0.0075, "How far apart partners may lie, in diagonals of the image.", "--max-distance", metavar="SHARE", ge=0
     )

@@ -100,14 +100,14 @@ def benchmark(
 ) -> None:
     """Score contour maps and tell; ParameterError for options, in `foreign`, and gates that are not about contours."""
     from spx_cli import api
-    from spx_cli.metrics import CONTOUR_METRICS
+    from spx_cli.evaluation.boundaries import METRICS, REGION_METRICS
     from spx_cli.registry import unknown
 
     if foreign:
         raise ParameterError(f"{', '.join(foreign)} says nothing about contour maps; leave it out")
     for name in conditions.metrics:
-        if name not in CONTOUR_METRICS:
-            raise unknown("metric of contour maps", name, CONTOUR_METRICS)
+        if name not in (*METRICS, *(REGION_METRICS if options.regions else ())):
+            raise unknown("metric of contour maps", name, METRICS)
     with progress("images", quiet=quiet) as tell:
         document = api.evaluate_contours(data, sources, options, conditions=conditions, progress=tell)
     deliver(conditions.judge(document, max_failures), outputs, quiet=quiet)

@@ -61,6 +61,10 @@ def evaluate(
     labels: LabelFolders = None,
     contours: ContourFolders = None,
     thresholds: _reports.Thresholds = None,
+    regions: Annotated[
+        bool,
+        typer.Option("--regions", help="Score the regions of ultrametric maps (ucm2), too: covering, ri and voi."),
+    ] = False,
     options: EvaluateOptions,
     tolerance: Tolerance = None,
     fail_under: _reports.FailUnder = None,
@@ -96,7 +100,7 @@ def evaluate(
         _reports.benchmark(
             data,
             contours,
-            BoundaryOptions(**shared, thresholds=thresholds or BoundaryOptions.thresholds),
+            BoundaryOptions(**shared, thresholds=thresholds or BoundaryOptions.thresholds, regions=regions),
             conditions,
             outputs | _reports.curve_file(curve),
             foreign=[name for name, value in foreign.items() if value is not None],
@@ -104,8 +108,10 @@ def evaluate(
             quiet=quiet,
         )
         return
-    if curve or thresholds:
-        raise ParameterError("--curve and --thresholds are about contour maps; name their folder with --contours")
+    if curve or thresholds or regions:
+        raise ParameterError(
+            "--curve, --thresholds and --regions are about contour maps; name their folder with --contours"
+        )
     options = replace(options, tolerance=radius, also=conditions.metrics, cached=True)
 
     names = method or ([] if labels else ["slic"])

@@ -14,6 +14,7 @@ import numpy as np
 from spx_cli._version import __version__
 from spx_cli.contours.benchmark import Scores, best_point, boundary_counts, summarise, thresholds
 from spx_cli.contours.folder import ContourFolder
+from spx_cli.contours.hierarchy import RegionCounts, RegionScores, region_counts, summarise_regions
 from spx_cli.contours.maps import Maker
 from spx_cli.contours.thinning import segment_boundary
 from spx_cli.datasets import Dataset, Entry, Sample
@@ -21,13 +22,14 @@ from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError,
 from spx_cli.evaluation.document import SCHEMA, Failure, Outcome, Row
 from spx_cli.evaluation.work import Progress, Record, digest, score_all
 from spx_cli.io import read_contours
-from spx_cli.metrics import CONTOUR_METRICS
 from spx_cli.options import BoundaryOptions
 from spx_cli.regions.maps import compact
 from spx_cli.types import Contours
 
 ContourSource = Maker | ContourFolder
 
+METRICS = ("ods", "ois", "ap")
+REGION_METRICS = RegionScores._fields
 ROW = ("recall", "precision", "f", "threshold")
 
 
@@ -104,6 +106,8 @@ class BoundaryScoring:
             raise ParameterError(f"{', '.join(sorted(repeated))} given twice; results are told apart by these names")
         if dataset.annotation != "truth":
             raise DataError(f"{dataset.root} has no annotated segments, and so no boundaries to hold contours against")
+        if options and options.regions and any(isinstance(source, Maker) for source in sources):
+            raise ParameterError("regions are those of ultrametric maps, such as ucm2; contours made here have none")
         placed = (ContourFolder(s.root, dataset.entries) if isinstance(s, ContourFolder) else s for s in sources)
         return cls(dataset, tuple(placed), options or BoundaryOptions())
 
@@ -116,7 +120,7 @@ class BoundaryScoring:
             "protocol": "bsds",
             "data": {"set": type(data).__name__, "root": str(data.root), "split": data.split},
             "methods": {source.name: str(source) for source in self.sources},
-            "metrics": list(CONTOUR_METRICS),
+            "metrics": [*METRICS, *(REGION_METRICS if self.options.regions else ())],
             "annotations": "pooled",
             "ignore_label": data.ignore_label,
             "tolerance": self.options.max_distance,
@@ -165,6 +169,9 @@ class BoundaryScoring:
         }
         scores = {name: summarise(mine, levels) for name, mine in counts.items()}
         summary = [_summary(name, len(counts[name]), score) for name, score in scores.items()]
+        for row in summary if self.options.regions else ():
+            held = [ledger[entry.id].get("regions", {}).get(row["method"]) for entry in entries]
+            row |= summarise_regions(RegionCounts.read(one) for one in held if one)._asdict()
         settings["data"]["images"] = len(entries)
         pairs = sum(map(len, counts.values()))
         return BoundaryDocument(
@@ -184,7 +191,8 @@ class BoundaryScoring:
         rows: list[Row] = []
         failures: list[Failure] = []
         counts: dict[str, list[list[int]]] = {}
-        record = {"digest": task.digest(), "rows": rows, "failures": failures, "counts": counts}
+        regions: dict[str, dict[str, Any]] = {}
+        record = {"digest": task.digest(), "rows": rows, "failures": failures, "counts": counts, "regions": regions}
         name = task.entry.id
         try:
             sample = self.dataset.load(task.entry)
@@ -207,6 +215,9 @@ class BoundaryScoring:
             try:
                 maker = next((s for s in self.sources if isinstance(s, Maker) and s.name == method), None)
                 contours = _contours(maker or wanted, sample)
+                if self.options.regions and wanted.file:
+                    ultrametric = read_contours(wanted.file, size=_doubled(sample))
+                    regions[method] = region_counts(ultrametric, segments, levels).kept()
             except (DeviceError, MissingExtra, WeightsError):
                 raise  # no image would fare better
             except (SpxError, OSError) as error:
@@ -230,6 +241,11 @@ def _contours(source: Maker | Wanted, sample: Sample) -> Contours:
         raise DataError(source.lacking)
     height, width, _ = sample.image.shape
     return read_contours(source.file, size=(height, width))
+
+
+def _doubled(sample: Sample) -> tuple[int, int]:
+    """Return the size of an ultrametric map of an image."""
+    return 2 * sample.image.shape[0] + 1, 2 * sample.image.shape[1] + 1
 
 
 def _task(entry: Entry, sources: Sequence[ContourSource]) -> Task:

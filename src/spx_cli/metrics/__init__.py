@@ -196,6 +196,10 @@ CONTOUR_METRICS = {
     "ods": Metric("", "higher", "contours", "best F with one threshold for all images, 0..1", BSDS),
     "ois": Metric("", "higher", "contours", "F with the best threshold of each image, 0..1", BSDS),
     "ap": Metric("", "higher", "contours", "average precision: area under the curve, 0..1", BSDS),
+    "covering_ois": Metric("", "higher", "contours", "covering with the best threshold of each image, 0..1", BSDS),
+    "covering_best": Metric("", "higher", "contours", "covering with the best threshold of each segment, 0..1", BSDS),
+    "ri_ois": Metric("", "higher", "contours", "Rand index with the best threshold of each image, 0..1", BSDS),
+    "voi_ois": Metric("", "lower", "contours", "variation of information with that of each image, bits", BSDS),
 }
 
 

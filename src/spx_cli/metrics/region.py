@@ -126,5 +126,10 @@ def covering(table: Overlap) -> float:
     >>> covering(overlap(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]])))
     0.625
     """
+    return float(covering_parts(table).sum() / table.pixels)
+
+
+def covering_parts(table: Overlap) -> NDArray[np.float64]:
+    """Return for each true segment its pixels times its best intersection over union with a superpixel, (G,)."""
     iou = table.count / (table.pair_sizes + table.segment_sizes[table.segment] - table.count)
-    return float((table.segment_sizes * _largest_per_segment(iou, table)).sum() / table.pixels)
+    return np.asarray(table.segment_sizes * _largest_per_segment(iou, table))
