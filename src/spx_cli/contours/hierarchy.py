@@ -93,8 +93,8 @@ def region_counts(ultrametric: Contours, truths: Sequence[Labels], levels: Value
             parts = covering_parts(table)
             np.maximum(most, parts, out=most)
             covered[i] += parts.sum()
-            rand[i] += rand_index.of(table) / len(truths)
-            information[i] += variation_of_information.of(table) / len(truths)
+            rand[i] += rand_index(table) / len(truths)
+            information[i] += variation_of_information(table) / len(truths)
     pixels = sum(int(np.count_nonzero(truth >= 0)) for truth in truths)
     return RegionCounts(covered, float(sum(most.sum() for most in best)), pixels, rand, information)
 
