@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, safe_open
 
 from spx_cli.datasets import Sample
+from spx_cli.datasets.folder import Folder
 from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, TrainingError, WeightsError
 from spx_cli.methods import create
 from spx_cli.methods._recipe import Recipe
@@ -173,11 +174,36 @@ def test_a_teacher_takes_the_place_of_annotations():
 
 def test_samples_beyond_the_memory_are_read_again(monkeypatch):
     kept = Pairs(samples())
+    ids = [kept[i].id for i in range(10)]
     monkeypatch.setattr("spx_cli.training.samples.MEMORY", 3000)
     read = Pairs(samples())
-    assert len(read._kept) < 3
+    assert [read[i].id for i in range(10)] == [f"s{i // 2}:{i % 2}" for i in range(10)] == ids
+    assert len(read._kept) < 3 < len(kept._kept)
     assert read.order == kept.order
     np.testing.assert_array_equal(read[9].truth, kept[9].truth)
+
+
+def test_nothing_is_decoded_before_it_is_needed(tmp_path, monkeypatch):
+    write_folder(tmp_path, [f"{i:02}" for i in range(12)])
+    found = open_samples("folder", tmp_path)
+    whole = [Pairs([found.train[i] for i in range(len(found.train))], teacher) for teacher in (None, lambda *_: None)]
+    read = []
+    load = Folder.load
+    monkeypatch.setattr(Folder, "load", lambda self, entry: (read.append(entry.id), load(self, entry))[1])
+    for expected, teacher in zip(whole, (None, lambda *_: None), strict=True):
+        pairs = Pairs(found.train, teacher)
+        assert (len(pairs), pairs.order) == (len(expected), expected.order)
+    assert read == []
+    assert pairs[3].id == "03"
+    assert read == ["03"]
+
+
+def test_a_sample_that_changed_meanwhile_is_named(tmp_path):
+    data = samples(2)
+    pairs = Pairs(data)
+    data[1] = data[1]._replace(truths=())
+    with pytest.raises(DataError, match="s1: the file has changed since the training began"):
+        pairs[3]
 
 
 def test_images_alone_can_be_trained_on(tmp_path):
@@ -413,7 +439,19 @@ def test_a_folder_with_splits(tmp_path):
         open_samples("folder", tmp_path / "absent")
 
 
+def test_images_without_annotation_are_named(tmp_path, caplog):
+    write_folder(tmp_path, ["a", "b"])
+    (tmp_path / "labels/a.png").rename(tmp_path / "labels/c.png")
+    found = open_samples("folder", tmp_path, None, "none")
+    assert [found.train[0].id, len(found.train)] == ["b", 1]
+    assert "c.png: no image of that name; " in caplog.text
+    (tmp_path / "labels/b.png").rename(tmp_path / "labels/d.png")
+    with pytest.raises(DataError, match=r"nothing to train on in .*c\.png: no image of that name.*and 1 more"):
+        open_samples("folder", tmp_path)
+
+
 def test_bsds500(shared):
     found = open_samples("bsds500", shared / "data" / "BSDS500")
     assert [len(found.train), len(found.val)] == [200, 100]
-    assert isinstance(found.train[0], Sample)
+    id, annotations = found.train.outline(7)
+    assert (found.train[7].id, len(found.train[7].truths)) == (id, annotations)

@@ -103,6 +103,10 @@ class Dataset(ABC):
         lean.entries, lean.unpaired = (), ()
         return lean
 
+    def annotations(self, entry: Entry) -> int:
+        """Return how many annotations `load` will find, 0 for none or flow, without decoding them."""
+        return len(entry.truths) if self.annotation == "truth" else 0
+
     @abstractmethod
     def read(self, entry: Entry, image: Image) -> Sample:
         """Return the sample whose image has been read."""

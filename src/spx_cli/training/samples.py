@@ -1,20 +1,24 @@
 """What training sees: the splits of a data set, every annotation a sample, and batches of random views of them."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spx_cli.datasets import Sample, open_dataset
+from spx_cli.datasets import Dataset, Sample, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
 from spx_cli.methods._recipe import Recipe
 from spx_cli.regions import maps
 from spx_cli.training import augment
 from spx_cli.training.augment import Truth
 from spx_cli.types import Image
+
+_log = logging.getLogger(__name__)
 
 # Decoded samples are kept up to this many bytes, later ones are read again each time.
 MEMORY = 8 << 30
@@ -27,10 +31,13 @@ class Samples(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
+Place = tuple[Dataset, int]
+
+
 class Chosen:
     """Samples of one or more data sets in a row."""
 
-    def __init__(self, places: Sequence[tuple[Samples, int]]) -> None:
+    def __init__(self, places: Sequence[Place]) -> None:
         self.places = tuple(places)
 
     def __len__(self) -> int:
@@ -39,6 +46,12 @@ class Chosen:
     def __getitem__(self, index: int) -> Sample:
         samples, i = self.places[index]
         return samples[i]
+
+    def outline(self, index: int) -> tuple[str, int]:
+        """Return a sample's id and the number of its annotations, without decoding it."""
+        samples, i = self.places[index]
+        entry = samples.entries[i]
+        return entry.id, samples.annotations(entry)
 
 
 class Splits(NamedTuple):
@@ -62,7 +75,7 @@ def open_samples(layout: str, root: Path, split: str | None = None, val_split: s
     train = _places(layout, root, split) if split else _try(layout, root, "train")
     if not train:
         trained, train = "all", _places(layout, root, None)
-    val: list[tuple[Samples, int]] = []
+    val: list[Place] = []
     if val_split == "none" or (val_split is None and "val" in trained.split("+")):
         validated = "nothing"
     elif val_split is not None:
@@ -74,13 +87,18 @@ def open_samples(layout: str, root: Path, split: str | None = None, val_split: s
     return Splits(Chosen(train), Chosen(val), f"{layout} {trained}, validated on {validated}")
 
 
-def _places(layout: str, root: Path, splits: str | None) -> list[tuple[Samples, int]]:
+def _places(layout: str, root: Path, splits: str | None) -> list[Place]:
     names: list[str | None] = [None] if splits is None else [*splits.split("+")]
     opened = [open_dataset(layout, root, name) for name in names]
+    if lost := [line for samples in opened for line in samples.unpaired]:
+        few = "; ".join(lost[:3]) + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
+        if not any(map(len, opened)):
+            raise DataError(f"nothing to train on in {root}: {few}")
+        _log.warning("left out: %s", few)
     return [(samples, i) for samples in opened for i in range(len(samples))]
 
 
-def _try(layout: str, root: Path, split: str) -> list[tuple[Samples, int]]:
+def _try(layout: str, root: Path, split: str) -> list[Place]:
     try:
         return _places(layout, root, split)
     except (DataError, UnknownName):
@@ -109,34 +127,52 @@ class Pairs:
     """
 
     def __init__(self, samples: Samples, teacher: Teacher | None = None) -> None:
-        """Read all samples once; raises DataError where there is none."""
+        """Take the names of all samples; each is decoded when it is first asked for. DataError where there is none."""
         self._samples, self.teacher = samples, teacher
         self._kept: dict[int, list[Pair]] = {}
-        self._places: list[tuple[int, int]] = []
-        names = hashlib.sha256()
-        used = 0
-        for i in range(len(samples)):
-            pairs = self._read(i)
-            self._places += [(i, j) for j in range(len(pairs))]
-            names.update("\n".join(pair.id for pair in pairs).encode())
-            used += pairs[0].image.nbytes + sum(p.truth.nbytes for p in pairs if p.truth is not None)
-            if used <= MEMORY:
-                self._kept[i] = pairs
+        self._used, self._keeping = 0, Lock()
+        self._names = [self._named(i) for i in range(len(samples))]
+        self._places = [(i, j) for i, names in enumerate(self._names) for j in range(len(names))]
         if not self._places:
             raise DataError("no samples to train on: the data set is empty")
+        order = hashlib.sha256()
+        for names in self._names:
+            order.update("\n".join(names).encode())
         #: A hash of the order of images and annotations, which a resumed run must find again.
-        self.order = names.hexdigest()[:16]
+        self.order = order.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Pair:
+        """Return a pair, read if need be; callable from several threads."""
         sample, annotation = self._places[index]
         return (self._kept.get(sample) or self._read(sample))[annotation]
 
+    def _named(self, index: int) -> list[str]:
+        if isinstance(self._samples, Chosen):
+            id, annotations = self._samples.outline(index)
+            return _names(id, annotations if self.teacher is None else 0)
+        return [pair.id for pair in self._decode(index)]
+
     def _read(self, index: int) -> list[Pair]:
+        pairs = self._decode(index)
+        if [pair.id for pair in pairs] != self._names[index]:
+            raise DataError(f"{pairs[0].id}: the file has changed since the training began")
+        size = pairs[0].image.nbytes + sum(pair.truth.nbytes for pair in pairs if pair.truth is not None)
+        with self._keeping:
+            if index not in self._kept and self._used + size <= MEMORY:
+                self._kept[index] = pairs
+                self._used += size
+        return pairs
+
+    def _decode(self, index: int) -> list[Pair]:
         sample = self._samples[index]
         return _pairs(sample) if self.teacher is None else [Pair(sample.id, sample.image, None)]
+
+
+def _names(id: str, annotations: int) -> list[str]:
+    return [f"{id}:{i}" for i in range(annotations)] or [id]
 
 
 def _pairs(sample: Sample) -> list[Pair]:
@@ -146,8 +182,7 @@ def _pairs(sample: Sample) -> list[Pair]:
     if not sample.truths:
         return [Pair(sample.id, sample.image, None)]
     pairs = []
-    for i, truth in enumerate(sample.truths):
-        name = f"{sample.id}:{i}"
+    for name, truth in zip(_names(sample.id, len(sample.truths)), sample.truths, strict=True):
         ids = maps.compact(truth, ignore_label=sample.ignore_label, what=f"annotation {name}")
         pairs.append(Pair(name, sample.image, ids.astype(np.int16) if ids.max() < 2**15 else ids))
     return pairs
