@@ -318,6 +318,83 @@ def test_a_damaged_checkpoint_is_named(straight, tmp_path, content):
         run(tmp_path, resume=True)
 
 
+def spoiled():
+    """Ways to spoil what a checkpoint holds, each a place and what to put there; None takes it away."""
+    yield from (((name,), None) for name in ("about", "network", "ema", "optimizer", "step", "asa", "best", "rng"))
+    yield from (((name,), [1]) for name in ("about", "network", "ema", "optimizer", "step", "asa", "best", "rng"))
+    yield from ((("network", name), value) for name in ("0.weight", "1.running_var") for value in (None, 1.0))
+    yield ("network", "0.weight"), torch.zeros(4, 3, 3)
+    yield ("ema", "1.num_batches_tracked"), torch.zeros((), dtype=torch.float32)
+    yield ("ema", "more"), torch.zeros(1)
+    yield from ((("about", name), torch.zeros(2)) for name in ("recipe", "data"))
+    yield ("about", "recipe"), None
+    yield ("cuda_rng",), 3
+    yield ("rng",), torch.zeros(3, dtype=torch.uint8)
+    yield ("best",), {"asa": 1.0}
+    yield ("step",), -1
+    yield ("optimizer", "state"), None
+    yield ("optimizer", "state", 0), None  # a parameter may be without a gradient: accepted below
+    yield from ((("optimizer", "state", i), {}) for i in (0, 99))
+    yield ("optimizer", "state", 0, "exp_avg"), None
+    yield ("optimizer", "state", 0, "exp_avg"), torch.zeros(2)
+    yield ("optimizer", "state", "0"), {}
+
+
+def test_every_part_of_a_checkpoint_is_checked_before_it_is_used(straight, tmp_path):
+    refused = 0
+    for place, value in spoiled():
+        content = torch.load(straight[0] / "checkpoint.pt", weights_only=True)
+        inner = content
+        for name in place[:-1]:
+            inner = inner[name]
+        if value is None:
+            del inner[place[-1]]
+        else:
+            inner[place[-1]] = value
+        torch.save(content, tmp_path / "checkpoint.pt")
+        if place == ("optimizer", "state", 0) and value is None:
+            assert len(run(tmp_path, replace(RECIPE, steps=13), resume=True)) == 1
+            continue
+        with pytest.raises(WeightsError, match=r"checkpoint\.pt is .*damaged"):
+            run(tmp_path, resume=True)
+        refused += 1
+    assert refused == len(list(spoiled())) - 1
+
+
+def test_a_resumed_run_says_what_it_started_from(straight, tmp_path):
+    start = load_file(straight[0] / "last.safetensors")
+    run(tmp_path, replace(RECIPE, steps=2), start=start)
+    about = provenance(tmp_path / "last.safetensors")
+    run(tmp_path, replace(RECIPE, steps=4), resume=True)
+    assert provenance(tmp_path / "last.safetensors")["start"] == about["start"]
+
+
+def test_the_checkpoint_knows_the_best_weights(tmp_path, monkeypatch):
+    recipe = replace(RECIPE, checkpoint_minutes=9)
+    records = train(Trainee(), samples(), samples(2), recipe, tmp_path)
+    while next(records).step < 7:
+        pass
+    records.close()
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert content["step"] == content["best"]["step"] == int(provenance(tmp_path / "best.safetensors")["steps"]) == 4
+
+
+def test_best_weights_that_a_kill_left_out_are_written_at_the_next_start(straight, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def kill(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("spx_cli.training.loop._export", kill)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    assert not (tmp_path / "best.safetensors").exists()
+    next(train(Trainee(), samples(), samples(2), RECIPE, tmp_path, resume=True))
+    assert provenance(tmp_path / "best.safetensors")["steps"] == "4"
+
+
 def test_an_annotation_that_cannot_be_scored_is_named_at_the_start(tmp_path):
     blank = samples(1)[0]._replace(id="blank", truths=(np.full((18, 24), 9, np.int32),))
     with pytest.raises(LabelError, match="annotation blank:0: no labelled pixel"):

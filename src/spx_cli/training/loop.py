@@ -68,7 +68,7 @@ def train(
         about = _about(method, recipe, data, pairs, world, start)
         state = State(method, recipe, world.device, start)
         if resume and (out / CHECKPOINT).exists():
-            state.load(out / CHECKPOINT, about)
+            about = state.load(out / CHECKPOINT, about)
         if world.size > 1 and world.device.type == "cuda":
             # the statistics of a batch are then those of all processes, as if it were one
             state.network = nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
@@ -82,26 +82,29 @@ def train(
             Log(out, world, tensorboard=tensorboard) as log,
         ):
             if writes:
+                if state.best.get("step") == state.step:  # killed between the two
+                    _export(out / BEST, state, about, half=half)
                 log.begin(state.step, {"spx": __version__, **about})
             saved, stopped = time.monotonic(), False
             while state.step < recipe.steps and not stopped:
                 stopped = _step(method, recipe, state, feed, world, stop, log)
-                last = state.step == recipe.steps
+                last, better = state.step == recipe.steps, False
                 if validation and (state.step % recipe.validate_every == 0 or last):
                     log.settle()
                     better = state.judge(validation.asa(state.ema))
-                    if writes and better:
-                        _export(out / BEST, state, about, half=half)
                     if writes:
                         log.write({"step": state.step, "asa": state.asa, "best": state.best["asa"]})
                 if writes and (state.step % recipe.log_every == 0 or last):
                     samples, lr = recipe.batch_size * world.size, rate(recipe, state.step - 1)
                     yield log.line(state.step, recipe.steps, samples, lr=lr, asa=state.asa, waited=feed.waited)
                     feed.waited = 0.0
-                if writes and (last or stopped or time.monotonic() - saved >= 60 * recipe.checkpoint_minutes):
+                due = time.monotonic() - saved >= 60 * recipe.checkpoint_minutes
+                if writes and (better or last or stopped or due):
                     log.settle()
                     state.save(out / CHECKPOINT, about)
                     saved = time.monotonic()
+                if writes and better:  # only once the checkpoint knows of them, lest they outlive a run taken back
+                    _export(out / BEST, state, about, half=half)
         if writes:
             _export(out / LAST, state, about, half=half)
         if stopped:

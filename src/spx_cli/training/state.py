@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from spx_cli import weights
 from spx_cli._version import __version__
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.io import atomic
+from spx_cli.io.files import DAMAGE
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, fill
 from spx_cli.training.muon import Muon
@@ -61,6 +61,7 @@ class State:
         self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, recipe)
+        self._recipe = recipe
         self.step = 0
         self.asa = math.nan
         self.best: dict[str, Any] = {}
@@ -109,26 +110,78 @@ class State:
         with atomic(path) as temporary:
             torch.save(content, temporary)
 
-    def load(self, path: Path, about: Mapping[str, Any]) -> None:
-        """Take up the run of a checkpoint.
+    def load(self, path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Take up the run of a checkpoint; return what the run is about: `about`, and what it started from.
 
         Raises WeightsError for a damaged file, ParameterError where method, recipe or data are not those of the run.
         """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            then, now = _flat(content["about"]), _flat(about)
-        except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, KeyError, TypeError) as error:
-            raise WeightsError(f"{path} is not a checkpoint, or damaged: {error}") from None
+        content = _read(path)
+        then, now = _flat(content["about"]), _flat(about)
         changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in now if k not in FREE and then.get(k) != now[k]]
         if changed:
             raise ParameterError(f"cannot resume {path.parent}: {'; '.join(changed)}")
+        if wrong := self._misfit(content):
+            raise WeightsError(f"{path} is damaged: {wrong}")
         self.network.load_state_dict(content["network"])
         self.ema.load_state_dict(content["ema"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        # Of the groups only the learning rate changes, and it follows from the step.
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": content["optimizer"]["state"]})
         self.step, self.asa, self.best = content["step"], content["asa"], content["best"]
         torch.set_rng_state(content["rng"])
-        if content["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
+        for device, state in zip(range(torch.cuda.device_count()), content["cuda_rng"], strict=False):
+            torch.cuda.set_rng_state(state, device)
+        return {**about, "start": then["start"]} if "start" in then else dict(about)
+
+    def _misfit(self, content: Mapping[str, Any]) -> str:
+        """Return what in a checkpoint of this run does not fit, '' where all does."""
+        known, saved = self._first_step(), content["optimizer"]["state"]
+        parts = {
+            "network": (content["network"], self.network.state_dict()),
+            "ema": (content["ema"], self.ema.state_dict()),
+            "optimizer": (saved, {i: known.get(i) for i in saved}),
+            "rng": (content["rng"], torch.get_rng_state()),
+        }
+        wrong = [name for name, (found, own) in parts.items() if not _alike(found, own)]
+        return f"its {wrong[0]} does not fit the run" if wrong else ""
+
+    def _first_step(self) -> dict[int, dict[str, Any]]:
+        """Return what the optimiser would know after a step, by the number of the parameter."""
+        network = copy.deepcopy(self.network)
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer = make_optimizer(network, self._recipe)
+        optimizer.step()
+        known: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+        return known
+
+
+def _alike(found: Any, own: Any) -> bool:
+    """Whether two values are of one kind: mappings of the same names to like values, tensors of one shape and type."""
+    if isinstance(own, Mapping):
+        return isinstance(found, Mapping) and found.keys() == own.keys() and all(_alike(found[k], own[k]) for k in own)
+    if isinstance(own, Tensor):
+        return isinstance(found, Tensor) and (found.shape, found.dtype) == (own.shape, own.dtype)
+    return type(found) is type(own)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, every part of its kind; WeightsError for a damaged file."""
+    kinds = {"about": dict, "network": dict, "ema": dict, "optimizer": dict, "step": int, "asa": float, "best": dict}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        whole = all(isinstance(content[name], kind) for name, kind in {**kinds, "cuda_rng": list}.items())
+        whole = whole and isinstance(content["about"]["recipe"], dict) and content["step"] > 0
+        whole = whole and isinstance(content["optimizer"]["state"], dict) and "rng" in content
+        whole = whole and {name: type(value) for name, value in content["best"].items()} in _BEST
+        json.dumps(content["about"])
+    except (*DAMAGE, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} is not a checkpoint, or damaged ({type(error).__name__})") from None
+    if not whole:
+        raise WeightsError(f"{path} is not a checkpoint of a run, or damaged")
+    return dict(content)
+
+
+_BEST: tuple[dict[str, type], ...] = ({}, {"asa": float, "step": int})
 
 
 def export(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any], *, half: bool = False) -> str:
