@@ -169,7 +169,8 @@ def test_convert_a_checkpoint_of_the_authors(suffix, tmp_path):
     if suffix == ".npz":
         np.savez(source, **{k: v.numpy() for k, v in {**state, **unused}.items()})
     else:
-        torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in {**state, **unused}.items()}}, source)
+        beside = {"best": np.float64(0.5), "epoch": np.int64(3), "losses": [np.float32(1)], "all": np.arange(3.0)}
+        torch.save({**beside, "state_dict": {f"module.{k}": v for k, v in {**state, **unused}.items()}}, source)
     assert spx("weights", "convert", "sin", source, "-o", out) == 0
     loaded = create("sin", skips=False, weights=str(out)).load().state_dict()
     assert all(torch.equal(value, state[name]) for name, value in loaded.items())

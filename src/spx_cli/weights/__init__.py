@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spx_cli.errors import WeightsError
 from spx_cli.io import atomic
+from spx_cli.io.files import DAMAGE
 from spx_cli.registry import unknown
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ def read_checkpoint(file: Path) -> "dict[str, Tensor]":
     """Return the tensors of a checkpoint of PyTorch (.pth, .tar ...), or of a .npz or .safetensors file.
 
     A state dict may stand under 'state_dict' or 'model', and its names may begin with 'module.'. Pickled code is never
-    run. Raises WeightsError for a file that is missing, damaged, or holds anything but tensors there.
+    run. Raises WeightsError for a file that is missing, damaged, or holds anything but tensors there; beside them there
+    may be numbers, NumPy's too.
     """
     import pickle
-    import zipfile
 
     import numpy as np
     import torch
@@ -116,26 +117,33 @@ def read_checkpoint(file: Path) -> "dict[str, Tensor]":
             with np.load(file) as arrays:
                 state = {name: torch.from_numpy(arrays[name]) for name in arrays}
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_numbers()):
+                state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no such checkpoint: {file}") from None
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        RuntimeError,
-        EOFError,
-    ) as x:
+    except (*DAMAGE, SafetensorError, pickle.UnpicklingError) as x:
         reason = type(x).__name__
-        raise WeightsError(f"{file} is damaged, or not a checkpoint of tensors alone ({reason})") from None
+        raise WeightsError(f"{file} is damaged, or not a checkpoint of tensors and numbers alone ({reason})") from None
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise WeightsError(f"{file} holds no state dict; save network.state_dict() alone")
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _numbers() -> list[Any]:
+    """Return what may stand in a checkpoint beside tensors: numbers and arrays as any NumPy pickles them."""
+    import numpy as np
+
+    known: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}]
+    core = np._core if hasattr(np, "_core") else np.core
+    for name in ("scalar", "_reconstruct"):
+        make = getattr(core.multiarray, name)
+        known += [(make, f"{place}.multiarray.{name}") for place in ("numpy.core", "numpy._core")]
+    return known
 
 
 def save(file: Path, state: "Mapping[str, Tensor]", about: Mapping[str, str]) -> str:
