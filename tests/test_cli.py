@@ -1,6 +1,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -371,3 +372,58 @@ def test_methods_show(spx):
     plain = spx("methods", "show", "slic").out
     assert row["paper"] in plain
     assert f"compactness\tfloat\t{parameter['default']}\t" in plain
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """Three pictures of 16 bits whose values end at 3000, 3010 and 12."""
+    import tifffile
+
+    (tmp_path / "deep").mkdir()
+    for name, high in (("a", 3000), ("b", 3010), ("c", 12)):
+        tifffile.imwrite(
+            tmp_path / f"deep/{name}.tif", np.linspace(0, high, 768).round().reshape(24, 32).astype(np.uint16)
+        )
+    return "deep"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_values_that_use_little_of_their_range_are_told_once(spx, deep, jobs):
+    code, _, err = spx("segment", deep, "-o", "out", "-m", "snic", "-k", 4, "--jobs", jobs)
+    first, total, _ = err.splitlines()
+    assert code == 0
+    assert re.fullmatch(
+        r"spx: deep/.\.tif: its values, 0 to (\d+), use little of the range from 0 to 65535, so that few shades are "
+        r"left; unless that is meant, say --range 0 \1 or --range auto",
+        first,
+    )
+    assert total == "spx: 3 pictures use little of their range; --range 0 3010 fits all of them"
+    assert spx("segment", deep, "-o", "quiet", "-m", "standin", "-q").err == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        (["--range", "0", "3000"], (0, 3000)),
+        (["--range=0,3000"], (0, 3000)),
+        (["--range", "0,3000"], (0, 3000)),
+        (["--range", "-10", "3e3"], (-10, 3000)),
+        (["--range", "auto"], "auto"),
+    ],
+)
+def test_a_range_as_it_may_be_typed(spx, deep, given, same):
+    code, _, err = spx("segment", "deep/a.tif", "-m", "snic", "-k", 9, *given, "-o", "a.npy")
+    assert (code, err) == (0, "")
+    image = spx_cli.read_image("deep/a.tif", value_range=same)
+    assert np.array_equal(np.load("a.npy"), spx_cli.segment(image, "snic", 9))
+    assert spx("render", "a.npy", "deep/a.tif", *given, "-o", "a.png")[::2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    "given", [["--range", "1"], ["--range", "high"], ["--range", "3", "2"], ["--range", "nan", "1"]]
+)
+def test_a_range_that_is_none(spx, deep, given):
+    code, _, err = spx("segment", "deep/a.tif", *given, "-m", "standin")
+    assert code == 2
+    assert "range" in err
+    assert err.count("\n") == 1

@@ -461,3 +461,22 @@ def test_the_workflow_runs_as_written(tmp_path):
     listed = re.search(r"path: \|\n((?: {12}.*\n)+)", text)[1].split()
     for name in listed:
         assert (tmp_path / name).stat().st_size
+
+
+def test_a_range_for_the_images(spx, data, tmp_path):
+    for name in "abc":
+        Image.fromarray(np.linspace(0, 3000, 768).astype(np.uint16).reshape(SIZE)).save(
+            tmp_path / f"data/images/{name}.png"
+        )
+    code, out, err = spx("--data", "data", "-m", "snic", "-k", 6, "--metric", "ev", "--json")
+    assert code == 0
+    assert "data/images/a.png: its values, 0 to 3000, use little of the range" in err
+    assert "3 pictures use little of their range; --range 0 3000 fits all of them" in err
+    code, other, err = spx("--data", "data", "-m", "snic", "-k", 6, "--metric", "ev", "--json", "--range", 0, 3000)
+    assert (code, err) == (0, "")
+    document = json.loads(other)
+    assert document["data"]["range"] == [0, 3000]
+    assert document["summary"][0]["ev"] > json.loads(out)["summary"][0]["ev"]
+    code, _, err = spx(*data, "--max-pixels", 700)
+    assert code == 1
+    assert "more than the limit of 700" in err

@@ -114,3 +114,29 @@ def test_help(capsys):
     out = capsys.readouterr().out
     assert "--resume" in out
     assert "--val-split" in out
+
+
+def test_a_range_for_the_images(folder, capsys):
+    for path in (folder / "images").iterdir():
+        Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16)).save(path)
+    assert train(folder, "--steps", "1") == 0
+    assert "use little of the range from 0 to 65535" in capsys.readouterr().err
+    assert (
+        run(
+            [
+                "train",
+                "trainee",
+                "--data",
+                str(folder),
+                "--out",
+                str(folder / "r"),
+                "--steps",
+                "1",
+                "--range",
+                "0",
+                "255",
+            ]
+        )
+        == 0
+    )
+    assert "range" not in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """What every method promises, checked over the whole table with generated images."""
 
 import pickle
+import re
 from typing import get_type_hints
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from spx_cli import params
 from spx_cli.color import rgb_to_lab
-from spx_cli.errors import ImageError, ParameterError, UnknownName, WeightsError
+from spx_cli.errors import ImageError, LabelError, ParameterError, UnknownName, WeightsError
 from spx_cli.methods import METHODS, create
 from spx_cli.methods.base import Method, finished
 from spx_cli.regions import maps
@@ -187,3 +188,38 @@ def test_unknown_names_come_with_a_suggestion():
 def test_a_method_object_can_be_copied_with_other_parameters():
     assert create(create("slic", iterations=3), compactness=5.0) == create("slic", iterations=3, compactness=5.0)
     assert isinstance(create("slic"), Method)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.linspace(0, 1, 48).reshape(4, 4, 3),
+        np.linspace(0, 1, 16).reshape(4, 4).astype(np.float32),
+        np.arange(16, dtype=np.uint8).reshape(4, 4),
+        np.arange(48, dtype=np.uint16).reshape(4, 4, 3),
+        np.arange(64, dtype=np.uint8).reshape(4, 4, 4),
+        np.arange(16, dtype=np.uint16).reshape(4, 4, 1),
+        np.arange(108, dtype=np.uint8).reshape(3, 6, 6),
+        np.arange(16).reshape(4, 4) > 7,
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_arrays_of_other_kinds_get_advice_that_works(array):
+    with pytest.raises(ImageError, match=r"an image must be uint8 \(H, W, 3\), not ") as caught:
+        create("snic").segment(array, 2)
+    image = array
+    for step in str(caught.value).partition("; ")[2].replace("WHITE", "100").split("; then "):
+        ways = re.search(r"[(]?(?:image|numpy)[.\[ ].*?(?= leaves|$)", step.split(": ")[-1])
+        image = eval(ways[0], {"image": image, "numpy": np})
+    maps.check(create("snic").segment(image, 2))
+
+
+def test_masks_are_not_passed_over():
+    image = np.ma.masked_array(np.zeros((4, 4, 3), np.uint8), mask=False)
+    with pytest.raises(ImageError, match=r"must not be masked: every pixel gets a region; image\.filled"):
+        create("snic").segment(image, 2)
+    labels = np.ma.masked_array(np.zeros((4, 4), np.int32), mask=np.eye(4, dtype=bool))
+    with pytest.raises(LabelError, match="must not be masked"):
+        maps.overlap(labels, np.zeros((4, 4), np.int32))
+    with pytest.raises(LabelError, match="must not be masked"):
+        maps.overlap(np.zeros((4, 4), np.int32), labels)

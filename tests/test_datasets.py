@@ -15,6 +15,8 @@ from spx_cli.datasets.companions import list_files
 from spx_cli.datasets.flow import MAGIC
 from spx_cli.errors import DataError, FormatError, ImageError, LabelError, NothingToDo, UnknownName
 from spx_cli.io import write_labels
+from spx_cli.io.remarks import Remarks
+from spx_cli.options import ReadOptions
 from spx_cli.registry import lookup
 
 SIZE = (24, 32)
@@ -562,3 +564,37 @@ def test_label_maps_of_a_kind_that_holds_none_are_told(tmp_path):
     picture(tmp_path / "labels/a.jpg")
     with pytest.raises(DataError, match=r"no label map in .*labels, but 1 \.jpg; label maps end in \.bmp, \.csv"):
         open_dataset("folder", tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_turned_by_exif_need_annotations_turned_alike(tmp_path, caplog, orientation):
+    caplog.set_level("WARNING", "spx_cli")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "images/a.jpg", exif=exif)
+    ids(tmp_path / "labels/a.png", halves())
+    dataset = open_dataset("folder", tmp_path)
+    if orientation >= 5:
+        with pytest.raises(
+            LabelError, match=r"24 x 32, expected 32 x 24; .*a\.jpg is turned by 90 degrees by its EXIF"
+        ):
+            dataset[0]
+        ids(tmp_path / "labels/a.png", halves(size=SIZE[::-1]))
+    remarks = Remarks()
+    sample = dataset[0]
+    remarks.add("a.jpg", sample.traits)
+    # a size that fits tells of 90 degrees; what it does not tell is told
+    assert sample.image.shape[:2] == (SIZE[::-1] if orientation >= 5 else SIZE)
+    assert ("by its EXIF tag; its annotations must be of the picture upright" in caplog.text) == (1 < orientation < 5)
+
+
+def test_a_range_for_the_images_of_a_data_set(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full(SIZE, 12, np.uint16)).save(tmp_path / "images/a.png")
+    ids(tmp_path / "labels/a.png", halves())
+    dataset = open_dataset("folder", tmp_path, None, ReadOptions(value_range=(0, 24)))
+    assert (dataset[0].image == 128).all()
+    assert (pickle.loads(pickle.dumps(dataset.reader())).load(dataset.entries[0]).image == 128).all()
+    with pytest.raises(ImageError, match="more than the limit of 700"):
+        open_dataset("folder", tmp_path, None, ReadOptions(max_pixels=700))[0]

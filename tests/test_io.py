@@ -292,20 +292,130 @@ class TestDeepPictures:
 
     def test_value_range(self):
         heat = np.array([[-5, 0, 10, 15]], np.float32)
-        with pytest.raises(ImageError, match=r"from -5 to 15 lie outside 0 to 1; .*value_range"):
+        with pytest.raises(
+            ImageError, match=r"from -5 to 15 lie outside 0 to 1; .*--range -5 15 or auto, value_range=\(-5, 15\)"
+        ):
             read_image(tiff(heat))
         np.testing.assert_array_equal(read_image(tiff(heat), value_range=(-5, 15))[0, :, 0], [0, 64, 191, 255])
-        with pytest.raises(ImageError, match="lie outside -5 to 14"):
-            read_image(tiff(heat), value_range=(-5, 14))
+        np.testing.assert_array_equal(read_image(tiff(heat), value_range=(0, 10))[0, :, 0], [0, 0, 255, 255])
         radar = np.array([[-300, 300]], np.int16)
         with pytest.raises(ImageError, match="int16 pixels, -300 to 300, have no agreed range"):
             read_image(tiff(radar))
         np.testing.assert_array_equal(read_image(tiff(radar), value_range=(-300, 300))[0, :, 0], [0, 255])
         twelve = np.array([[0, 2048, 4095]], np.uint16)
         np.testing.assert_array_equal(read_image(tiff(twelve), value_range=(0, 4095))[0, :, 0], [0, 128, 255])
-        np.testing.assert_array_equal(read_image(encoded(PHOTO, "PNG"), value_range=(0, 1)), PHOTO)
+        np.testing.assert_array_equal(read_image(encoded(PHOTO, "PNG"), value_range=(0, 1)), 255 * (PHOTO > 0))
 
-    @pytest.mark.parametrize("bad", [(1, 0), (0, 0), (0, np.inf), (np.nan, 1)])
+    @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
+    @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+    def test_a_range_counts_for_8_bits(self, kind, mode):
+        if (kind, mode) == ("PPM", "RGBA"):
+            pytest.skip("PPM has no alpha")
+        shape = (5, 13, {"L": 1, "RGB": 3, "RGBA": 4}[mode])
+        values = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape) % 13
+        if mode == "RGBA":
+            values[..., 3] = 255
+        picture = pillow.fromarray(values.squeeze(), mode) if mode == "L" else pillow.fromarray(values)
+        expected = rounded(np.vectorize(lambda v: min(Fraction(int(v), 11), 1), otypes=[object])(values[..., :3]))
+        image = read_image(encoded(picture, kind), value_range=(0, 11))
+        np.testing.assert_array_equal(image, np.broadcast_to(expected, image.shape))
+
+    @pytest.mark.parametrize(("data", "top"), [(b"P5 3 1 12\n\0\6\14", 12), (b"P5 3 1 4000\n\0\0\0\6\0\14", 4000)])
+    def test_a_range_is_of_stored_values(self, data, top):
+        np.testing.assert_array_equal(read_image(data, value_range=(0, 12))[0, :, 0], [0, 128, 255])
+        assert read_image(data)[0, 2, 0] == round(12 * 255 / top)
+
+    def test_a_range_is_found(self):
+        values = np.linspace(100, 2100, 2001).round()
+        for stored in (values.astype(np.uint16), values.astype(np.int32), values.astype(np.float32)):
+            image = read_image(tiff(stored[None]), value_range="auto")
+            np.testing.assert_array_equal(image, read_image(tiff(stored[None]), value_range=(110, 2090)))
+        assert read_image(encoded(PHOTO % 13, "PNG"), value_range="auto").max() == 255
+        assert (read_image(tiff(np.full((2, 2), 7, np.int16)), value_range="auto") == 0).all()
+        with pytest.raises(ImageError, match="NaN"):
+            read_image(tiff(np.array([[np.nan, 1]], np.float32)), value_range="auto")
+
+    def test_rounding_errors_beyond_the_range_of_floats(self):
+        values = np.array([[-1e-7, 0.5, 1.0000001]], np.float32)
+        np.testing.assert_array_equal(read_image(tiff(values))[0, :, 0], [0, 128, 255])
+        with pytest.raises(ImageError, match=r"--range -1\.1e-05 1"):
+            read_image(tiff(np.array([[-1.1e-5, 1]])))
+
+    @pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+    @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+    def test_a_range_under_alpha(self, extra, photometric):
+        """Half transparent black, middle and white, and beyond: on white."""
+        values, cover = np.array([200, 300, 400, 500, 100]), 0.5
+        grey = values * cover if extra == "assocalpha" else values
+        stored = np.stack([grey, np.full(5, cover * 65535 // 1)], -1)[None].astype(np.uint16)
+        data = tiff(stored, photometric=photometric, planarconfig="contig", extrasamples=[extra])
+        levels = np.clip((values - 200) / 200, 0, 1)
+        levels = 1 - levels if photometric == "miniswhite" else levels
+        expected = 255 * (levels * cover + 1 - cover)
+        assert np.abs(read_image(data, value_range=(200, 400))[0, :, 0] - expected).max() <= 1
+
+    @pytest.mark.parametrize(
+        ("values", "told"),
+        [
+            (np.array([[0, 3000]], np.uint16), "0 to 3000, use little of the range from 0 to 65535"),
+            (np.array([[60000, 60012]], np.uint16), "say --range 60000 60012 or --range auto"),
+            (np.array([[0, 0.125]], np.float32), "0 to 0.125, use little of the range from 0 to 1,"),
+            (np.array([[0, 20000]], np.uint16), ""),
+            (np.array([[7, 7]], np.uint16), ""),
+            (np.array([[0, 12]], np.uint8), ""),
+        ],
+    )
+    def test_values_that_use_little_of_their_range_are_told(self, values, told, caplog):
+        caplog.set_level("WARNING", "spx_cli")
+        read_image(tiff(values))
+        assert (told in caplog.text) if told else not caplog.text
+        caplog.clear()
+        read_image(tiff(values), value_range=(0, 70000))
+        assert not caplog.text
+
+    @pytest.mark.parametrize("bands", [2, 4])
+    def test_a_band_that_is_left_out_is_told(self, bands, caplog):
+        caplog.set_level("WARNING", "spx_cli")
+        read_image(
+            tiff(
+                DEEP[..., :bands],
+                photometric="rgb" if bands == 4 else "minisblack",
+                planarconfig="contig",
+                extrasamples=["unspecified"],
+            )
+        )
+        assert "its last band is left out" in caplog.text
+
+    @pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+    def test_the_advice_on_bands_works(self, tmp_path, monkeypatch, planarconfig):
+        monkeypatch.chdir(tmp_path)
+        cube = RNG.integers(0, 256, (9, 8, 6)).astype(np.uint8)
+        stored = cube.transpose(2, 0, 1) if planarconfig == "separate" else cube
+        tifffile.imwrite("cube.tif", stored, planarconfig=planarconfig, photometric="minisblack")
+        with pytest.raises(ImageError) as caught:
+            read_image("cube.tif")
+        advice = str(caught.value).partition("for example with ")[2]
+        exec(advice.replace("FILE", "'cube.tif'"), {"tifffile": tifffile})
+        np.testing.assert_array_equal(read_image("rgb.tif"), cube[..., [2, 1, 0]])
+
+    @pytest.mark.parametrize("kind", ["JPEG2000", "AVIF"])
+    @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+    def test_what_pillow_reads_beside(self, kind, mode):
+        smooth = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+        picture = pillow.fromarray(smooth).convert(mode)
+        if mode == "RGBA":
+            picture.putalpha(128)
+        data = encoded(picture, kind, **({"irreversible": False} if kind == "JPEG2000" else {"quality": 100}))
+        white = pillow.new("RGBA", picture.size, "white")
+        expected = pillow.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+        assert np.abs(read_image(data).astype(int) - np.asarray(expected)).max() <= (1 if kind == "JPEG2000" else 4)
+
+    def test_deep_jpeg_2000(self):
+        levels = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+        data = encoded(pillow.fromarray(levels), "JPEG2000")
+        np.testing.assert_array_equal(read_image(data)[..., 0], (levels / 257.0).round())
+
+    @pytest.mark.parametrize("bad", [(1, 0), (0, 0), (0, np.inf), (np.nan, 1), "full", (1, 2, 3)])
     def test_impossible_range(self, bad):
         with pytest.raises(ParameterError, match="value_range"):
             read_image(encoded(PHOTO, "PNG"), value_range=bad)
@@ -326,7 +436,9 @@ class TestBadPictures:
         (tmp_path / "empty.png").write_bytes(b"")
         self.refused(tmp_path / "empty.png", "the file is empty")
         (tmp_path / "note.png").write_text("hello, world")
-        self.refused(tmp_path / "note.png", r"not a picture \(PNG, JPEG, WebP, BMP, GIF, PPM or TIFF\).*hello")
+        self.refused(
+            tmp_path / "note.png", r"not a picture \(PNG, JPEG, WebP, BMP, GIF, JPEG 2000, AVIF, PPM or TIFF\).*hello"
+        )
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF"])
     @pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])

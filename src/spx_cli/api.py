@@ -82,7 +82,7 @@ def evaluate(
     given = [methods] if isinstance(methods, str | Method) else methods
     counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
     sources = make_sources(given, counts, labels, native_count=chosen.native_count)
-    scoring = Scoring.of(open_data(chosen.layout, data, chosen.split), sources, chosen)
+    scoring = Scoring.of(open_data(chosen.layout, data, chosen.split, chosen), sources, chosen)
     if conditions is not None:
         conditions.check(scoring.settings())
     return scoring.run(progress or (lambda done, total: None))
@@ -115,7 +115,7 @@ def evaluate_contours(
     chosen = change(options or BoundaryOptions(), "evaluate_contours", changes)
     given = contours if isinstance(contours, Sequence) and not isinstance(contours, str) else [contours]
     sources = [ContourFolder(one) if isinstance(one, str | Path) else one for one in given]
-    scoring = BoundaryScoring.of(open_data(chosen.layout, data, chosen.split), sources, chosen)
+    scoring = BoundaryScoring.of(open_data(chosen.layout, data, chosen.split, chosen), sources, chosen)
     if conditions is not None:
         conditions.check(scoring.settings())
     return scoring.run(progress or (lambda done, total: None))

@@ -1,5 +1,6 @@
 """What one may ask for in the long pieces of work: declared once, for Python, the command line and the work itself."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,16 @@ from spx_cli.params import option
 from spx_cli.registry import unknown
 
 
+def _range(text: str) -> tuple[float, float] | str:
+    if text == "auto":
+        return text
+    try:
+        low, high = map(float, text.replace(",", " ").split())
+    except ValueError:
+        raise ParameterError(f"--range takes LOW HIGH or auto, not {text!r}") from None
+    return low, high
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How images are read. Raises ParameterError for a value of the wrong type or out of bounds, as all options do."""
@@ -17,14 +28,21 @@ class ReadOptions:
     max_pixels: int | None = option(
         None, "Refuse larger images. [default: 178 million]", "--max-pixels", ge=1, le=10**9
     )
-    value_range: tuple[float, float] | None = option(
-        None, "Values that become black and white, for images of floats.", "--range", metavar="LOW HIGH"
+    value_range: tuple[float, float] | str | None = option(
+        None,
+        "Values that become black and white; auto: percentiles. [default: all the type holds, for floats 0 to 1]",
+        "--range",
+        metavar="LOW HIGH",
+        read=_range,
     )
 
     def __post_init__(self) -> None:
         params.check(self)
-        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
-            raise ParameterError(f"value_range must be two numbers, black below white, not {self.value_range}")
+        given = self.value_range
+        if isinstance(given, str) and given != "auto":
+            raise ParameterError(f"value_range must be two numbers or 'auto', not {given!r}")
+        if isinstance(given, tuple) and not (math.isfinite(sum(given)) and given[0] < given[1]):
+            raise ParameterError(f"value_range must be two finite numbers, black below white, not {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +159,7 @@ def _ignored(text: str) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(ReadOptions):
     """Which images of a data set are scored, and how the work is done.
 
     rows, resume : results are kept as they come, and images whose files have not changed since are not scored again.
@@ -158,9 +176,6 @@ class DataOptions:
     )
     resume: bool = option(False, "Go on where the same command was interrupted.", "--resume")
     cached: bool = option(False, "Keep results in the user's cache until all is scored.")
-
-    def __post_init__(self) -> None:
-        params.check(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from spx_cli.batch.manifest import Entry, Manifest
 from spx_cli.batch.plan import LABELS, Plan, Task, plan
 from spx_cli.device import pick
 from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
-from spx_cli.io import FORMATS, MAX_PIXELS, read_image, sweep
+from spx_cli.io import FORMATS, MAX_PIXELS, read_picture, sweep
+from spx_cli.io.remarks import Remarks, Traits
 from spx_cli.methods import create
 from spx_cli.methods.base import Method, resident
 from spx_cli.options import SegmentOptions
@@ -47,17 +48,19 @@ _CUDA_BATCH = 16
 
 
 class _Outcome(NamedTuple):
-    """A result, its task and, where it is done, the digest of the input."""
+    """A result, its task and, where it is done, the digest of the input; the traits of a picture that was read."""
 
     task: Task
     result: Result
     digest: str = ""
+    traits: Traits = Traits()
 
 
 class _Loaded(NamedTuple):
     task: Task
     image: Image
     digest: str
+    traits: Traits
 
 
 class _Made(NamedTuple):
@@ -104,8 +107,14 @@ class Run:
                 left.append(task)
         if not left:
             return
-        with manifest or nullcontext(), _swept(left), closing(self._outcomes(left, manifest, recipe)) as outcomes:
+        with (
+            manifest or nullcontext(),
+            _swept(left),
+            closing(Remarks()) as remarks,
+            closing(self._outcomes(left, manifest, recipe)) as outcomes,
+        ):
             for outcome in outcomes:
+                remarks.add(outcome.task.source, outcome.traits)
                 if manifest and outcome.result.status == "done":
                     k = getattr(outcome.result, "k", None)
                     manifest.done(outcome.task.output, Entry(recipe, outcome.digest, k or 0))
@@ -288,7 +297,8 @@ def _read(job: Job[Any], task: Task) -> _Loaded | _Outcome:
     def load() -> _Loaded:
         data = _bytes(task)
         file = _NamedBytes(data, task.source)
-        return _Loaded(task, read_image(file, max_pixels=limit, value_range=job.options.value_range), digest(data))
+        image, traits = read_picture(file, max_pixels=limit, value_range=job.options.value_range)
+        return _Loaded(task, image, digest(data), traits._replace(orientation=1))  # maps are made of it upright
 
     loaded = _attempt(task, load)
     return _Outcome(task, job.result(task, loaded)) if isinstance(loaded, Failure) else loaded
@@ -307,7 +317,7 @@ def _make(job: Job[Any], group: Sequence[_Loaded]) -> list[_Made]:
 
 
 def _write(job: Job[Any], loaded: _Loaded, made: Any, seconds: float) -> _Outcome:
-    task, image, content = loaded
+    task, image, content, traits = loaded
 
     def write() -> dict[str, Any]:
         task.output.parent.mkdir(parents=True, exist_ok=True)
@@ -315,8 +325,8 @@ def _write(job: Job[Any], loaded: _Loaded, made: Any, seconds: float) -> _Outcom
 
     said = made if isinstance(made, Failure) else _attempt(task, write)
     if isinstance(said, Failure):
-        return _Outcome(task, job.result(task, said))
-    return _Outcome(task, job.result(task, seconds=seconds, **said), content)
+        return _Outcome(task, job.result(task, said), traits=traits)
+    return _Outcome(task, job.result(task, seconds=seconds, **said), content, traits)
 
 
 def _attempt(task: Task, action: Callable[[], R]) -> R | Failure:

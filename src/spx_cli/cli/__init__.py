@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from spx_cli._version import __version__
+from spx_cli.cli._options import Command
 from spx_cli.cli._output import complain
 from spx_cli.errors import SpxError
 from spx_cli.registry import lookup
@@ -48,7 +49,7 @@ def _build() -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name, cls=getattr(command, "parser", None))(command)
+            app.command(name, cls=getattr(command, "parser", Command))(command)
     return app
 
 

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from spx_cli.errors import DeviceError, ParameterError
 from spx_cli.params import fields
@@ -74,6 +75,29 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stde
 
 
 Color = Annotated[str | None, typer.Option("--color", metavar="COLOR", help="Of drawn boundaries: a name or #RRGGBB.")]
+
+
+class Command(TyperCommand):
+    """A command whose option --range takes two numbers, or one word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the two numbers to one value, as an option of Typer takes always or never two."""
+        left, joined = list(args), list[str]()
+        while left:
+            arg = left.pop(0)
+            if arg == "--range" and len(left) > 1 and all(map(_is_number, left[:2])):
+                arg = f"--range={left.pop(0)} {left.pop(0)}"
+            joined.append(arg)
+        return super().parse_args(ctx, joined)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
 
 COMPLETED = {("SegmentOptions", "format"): complete_format, ("SegmentOptions", "overlay"): complete_overlay}
 

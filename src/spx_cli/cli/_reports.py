@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from spx_cli.cli import _options
 from spx_cli.cli._output import complain, note, progress, table
 from spx_cli.errors import ParameterError
 from spx_cli.options import BoundaryOptions
@@ -22,7 +22,7 @@ STDOUT = "-"
 MOST_LINES = 20
 
 
-class OptionalFiles(TyperCommand):
+class OptionalFiles(_options.Command):
     """A command whose report options stand alone, for standard output, or are followed by a file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

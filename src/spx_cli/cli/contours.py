@@ -115,6 +115,8 @@ def contours(
         data,
         [make_maker(chosen, options)],
         BoundaryOptions(
+            max_pixels=options.max_pixels,
+            value_range=options.value_range,
             layout=layout,
             split=split,
             limit=limit,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from spx_cli.cli import _options
+from spx_cli.cli._output import log_to_stderr
 from spx_cli.errors import ParameterError
 from spx_cli.options import ReadOptions
 
@@ -37,6 +38,7 @@ def render(
     file = out or Path(f"{image.stem}.overlay.png")
     if file.exists() and not overwrite:
         raise ParameterError(f"{file} exists; --overwrite replaces it")
+    log_to_stderr(verbose=False, quiet=False)
     pixels = read_image(image, max_pixels=options.max_pixels or MAX_PIXELS, value_range=options.value_range)
     picture = draw(pixels, read_labels(labels, size=pixels.shape[:2]), mode, color=color)
     write_image(file, picture)

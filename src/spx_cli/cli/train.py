@@ -14,6 +14,7 @@ import typer
 
 from spx_cli.cli import _options
 from spx_cli.cli._output import log_to_stderr, note, print_json
+from spx_cli.options import ReadOptions
 
 if TYPE_CHECKING:
     from spx_cli.training.log import LogLine
@@ -56,7 +57,9 @@ Board = Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorB
 Show = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe, as a TOML file for --config, and exit.")]
 
 
+@_options.taking(ReadOptions)
 def train(
+    *,
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A learned method.", show_default=False)],
     data: Data = None,
     out: Out = None,
@@ -73,6 +76,7 @@ def train(
     crop: Crop = None,
     seed: Seed = None,
     amp: Amp = None,
+    options: ReadOptions,
     device: _options.Device = None,
     weights: Start = None,
     resume: Resume = False,
@@ -91,8 +95,8 @@ def train(
     learner = _options.make_method(method, param, device=device)
     if not isinstance(learner, TorchMethod):
         raise ParameterError(f"{method} is not trained; 'spx methods list' says which methods are learned")
-    options = {"steps": steps, "batch_size": batch_size, "lr": lr, "crop": crop, "seed": seed, "amp": amp}
-    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    fields = {"steps": steps, "batch_size": batch_size, "lr": lr, "crop": crop, "seed": seed, "amp": amp}
+    given = [f"{name}={value}" for name, value in fields.items() if value is not None]
     chosen = choose(learner.recipes, recipe, config=config, overrides=[*(set_ or []), *given])
     if show_recipe:
         print(chosen.to_toml(), end="")
@@ -104,7 +108,7 @@ def train(
     from spx_cli.training.samples import open_samples
 
     log_to_stderr(verbose=verbose, quiet=quiet)
-    samples = open_samples(layout, data, split, val_split)
+    samples = open_samples(layout, data, split, val_split, options)
     records = loop.train(
         learner,
         samples.train,

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from spx_cli.datasets.base import Dataset, Entry, Sample
+from spx_cli.datasets.base import READ_OPTIONS, Dataset, Entry, Sample
+from spx_cli.options import ReadOptions
 from spx_cli.registry import lookup
 
-__all__ = ["DATASETS", "Dataset", "Entry", "Sample", "open_dataset"]
+__all__ = ["DATASETS", "READ_OPTIONS", "Dataset", "Entry", "Sample", "open_dataset"]
 
 DATASETS = {
     "bsds500": "spx_cli.datasets.bsds500:BSDS500",
@@ -25,13 +26,16 @@ DATASETS = {
 }
 
 
-def open_dataset(layout: str, root: str | Path, split: str | None = None) -> Dataset:
+def open_dataset(
+    layout: str, root: str | Path, split: str | None = None, reading: ReadOptions = READ_OPTIONS
+) -> Dataset:
     """Return the data set in folder `root`, laid out as `layout` says (a name from DATASETS, in any case).
 
     split : one of the data set's `splits`; None takes every split that is there.
+    reading : how images are read.
 
     Raises UnknownName for a layout or split that does not exist, DataError for a folder without such data: the message
     says which paths were looked for and what the folder holds. No image is read before it is asked for.
     """
-    dataset: Dataset = lookup(DATASETS, "layout", layout.lower())(Path(root), split)
+    dataset: Dataset = lookup(DATASETS, "layout", layout.lower())(Path(root), split, reading)
     return dataset

@@ -5,23 +5,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spx_cli.errors import DataError, LabelError, NothingToDo, SpxError
-from spx_cli.io import read_image, read_labels
+from spx_cli.errors import DataError, NothingToDo, SizeError, SpxError
+from spx_cli.io import MAX_PIXELS, read_labels, read_picture
+from spx_cli.io.remarks import Traits
+from spx_cli.options import ReadOptions
 from spx_cli.registry import unknown
 from spx_cli.types import Image
 
 Truth = NDArray[np.int32]
+READ_OPTIONS = ReadOptions()
 
 
 class Sample(NamedTuple):
     """One image of a data set with all its annotations.
 
-    image : uint8 (H, W, 3).
+    image : uint8 (H, W, 3); `traits` are those of its file.
     truths : int32 (H, W) each, in the order of the file; BSDS500 has about five, a flow data set none.
     flow : (H, W, 2) float32 as (x, y) displacement in pixels; only in flow data sets.
     valid : (H, W) bool, where the flow is known.
@@ -34,6 +37,7 @@ class Sample(NamedTuple):
     flow: NDArray[np.float32] | None = None
     valid: NDArray[np.bool_] | None = None
     ignore_label: int | None = None
+    traits: Traits = Traits()
 
 
 class Entry(NamedTuple):
@@ -75,12 +79,15 @@ class Dataset(ABC):
     # Whether images without annotation are usual in this data set, rather than a fault of the folder.
     spare_images: ClassVar[bool] = False
 
-    def __init__(self, root: str | Path, split: str | None = None) -> None:
-        """Find the files; raises DataError where there are none, UnknownName for a split that does not exist."""
+    def __init__(self, root: str | Path, split: str | None = None, reading: ReadOptions = READ_OPTIONS) -> None:
+        """Find the files; raises DataError where there are none, UnknownName for a split that does not exist.
+
+        reading : how images are read.
+        """
         if split is not None and split not in self.splits and not self.names_split(split):
             known = self.splits or ["no splits"]
             raise unknown(f"split of {type(self).__name__}", split, known)
-        self.root, self.split = Path(root), split
+        self.root, self.split, self.reading = Path(root), split, reading
         self.entries, self.unpaired = self.find()
 
     def __len__(self) -> int:
@@ -95,7 +102,23 @@ class Dataset(ABC):
 
     def load(self, entry: Entry) -> Sample:
         """Read the sample of an entry; raises ImageError, DataError or LabelError naming the file that is at fault."""
-        return self.check(self.read(entry, read_image(entry.image)), entry)
+        limit = self.reading.max_pixels or MAX_PIXELS
+        image, traits = read_picture(entry.image, max_pixels=limit, value_range=self.reading.value_range)
+        try:
+            sample = self.check(self.read(entry, image), entry)
+        except SizeError as error:
+            if traits.orientation < 5:
+                raise
+            hint = f"{entry.image} is turned by 90 degrees by its EXIF tag; turn the annotation alike, or drop the tag"
+            raise SizeError(f"{error}; {hint}") from None
+        # An annotation that fits a turned image tells that it has been turned, too, if they are not square.
+        height, width = image.shape[:2]
+        told = not sample.truths or (traits.orientation >= 5 and height != width)
+        return sample._replace(traits=traits._replace(orientation=1) if told else traits)
+
+    def reading_said(self) -> dict[str, Any]:
+        """Return what decides on the values of images, nothing where all is as usual."""
+        return {"range": self.reading.value_range} if self.reading.value_range else {}
 
     def reader(self) -> Self:
         """Return a data set without entries that can still `load` them: small enough to send to every worker."""
@@ -161,9 +184,7 @@ class Dataset(ABC):
         for index, array in enumerate([*sample.truths, *extra]):
             if array.shape[:2] != size:
                 path = entry.truths[min(index, len(entry.truths) - 1)]
-                raise LabelError(
-                    f"{path}: annotation {index} is {text(array.shape)}, but {entry.image} is {text(size)}"
-                )
+                raise SizeError(f"{path}: annotation {index} is {text(array.shape)}, but {entry.image} is {text(size)}")
         return sample
 
 

@@ -118,7 +118,7 @@ class BoundaryScoring:
             "schema": SCHEMA,
             "spx": __version__,
             "protocol": "bsds",
-            "data": {"set": type(data).__name__, "root": str(data.root), "split": data.split},
+            "data": {"set": type(data).__name__, "root": str(data.root), "split": data.split, **data.reading_said()},
             "methods": {source.name: str(source) for source in self.sources},
             "metrics": [*METRICS, *(REGION_METRICS if self.options.regions else ())],
             "annotations": "pooled",
@@ -192,7 +192,8 @@ class BoundaryScoring:
         failures: list[Failure] = []
         counts: dict[str, list[list[int]]] = {}
         regions: dict[str, dict[str, Any]] = {}
-        record = {"digest": task.digest(), "rows": rows, "failures": failures, "counts": counts, "regions": regions}
+        record: Record = {"digest": task.digest(), "rows": rows, "failures": failures}
+        record |= {"counts": counts, "regions": regions}
         name = task.entry.id
         try:
             sample = self.dataset.load(task.entry)
@@ -203,6 +204,7 @@ class BoundaryScoring:
         except (SpxError, OSError) as error:
             failures.append(Failure(name, None, None, str(error)))
             return record
+        record["traits"] = sample.traits
         truths = [segment_boundary(one) for one in segments]
         bare = [i for i, truth in enumerate(truths) if not truth.any()]
         failures += (Failure(name, None, None, f"annotation {i} of {name} has no boundary") for i in bare)

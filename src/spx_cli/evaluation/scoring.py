@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from spx_cli import metrics as measures
 from spx_cli._version import __version__
-from spx_cli.datasets import DATASETS, Dataset, Entry, Sample, open_dataset
+from spx_cli.datasets import DATASETS, READ_OPTIONS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.evaluation.document import SCHEMA, Document, Failure, Row, at_count, summarise
 from spx_cli.evaluation.sources import Map, Segmenter, Source
 from spx_cli.evaluation.work import Progress, digest, score_all
 from spx_cli.metrics import METRICS, Policy
-from spx_cli.options import EvaluateOptions
+from spx_cli.options import EvaluateOptions, ReadOptions
 from spx_cli.registry import lookup, unknown
 from spx_cli.types import Labels
 
@@ -41,13 +41,13 @@ class Task(NamedTuple):
         return digest(self.entry, (wanted.file for wanted in self.maps if wanted.file))
 
 
-def open_data(layout: str, root: str | Path, split: str | None = None) -> Dataset:
+def open_data(layout: str, root: str | Path, split: str | None = None, reading: ReadOptions = READ_OPTIONS) -> Dataset:
     """Return the data set to score on: the split asked for, by default the one the field reports on; 'all' takes all.
 
     Raises as `open_dataset` does; for images without annotations the message says which layout the folder looks like.
     """
     cls: type[Dataset] = lookup(DATASETS, "layout", layout.lower())
-    dataset = open_dataset(layout, root, None if split == "all" else split or cls.default_split)
+    dataset = open_dataset(layout, root, None if split == "all" else split or cls.default_split, reading)
     if dataset.annotation is None:
         for other in DATASETS:
             with suppress(SpxError):
@@ -107,7 +107,7 @@ class Scoring:
             "schema": SCHEMA,
             "spx": __version__,
             "protocol": self.options.protocol,
-            "data": {"set": type(data).__name__, "root": str(data.root), "split": data.split},
+            "data": {"set": type(data).__name__, "root": str(data.root), "split": data.split, **data.reading_said()},
             "methods": {source.name: str(source) for source in self.sources},
             "metrics": list(self.metrics),
             "annotations": self.annotations,
@@ -175,13 +175,14 @@ class Scoring:
         """Return the record of an image: a digest of its files, its rows, and what failed."""
         rows: list[Row] = []
         failures: list[Failure] = []
-        record = {"digest": task.digest(), "rows": rows, "failures": failures}
+        record: dict[str, Any] = {"digest": task.digest(), "rows": rows, "failures": failures}
         name = task.entry.id
         try:
             sample = self.dataset.load(task.entry)
         except (SpxError, OSError) as error:
             failures.append(Failure(name, None, None, str(error)))
             return record
+        record["traits"] = sample.traits
         ignored = self.ignore_label
         blank = {i for i, truth in enumerate(sample.truths) if ignored is not None and (truth == ignored).all()}
         failures += (

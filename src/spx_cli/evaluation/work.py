@@ -3,12 +3,14 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from spx_cli.datasets import Entry
 from spx_cli.evaluation.document import Failure
 from spx_cli.evaluation.ledger import Ledger, cache_file
+from spx_cli.io.remarks import Remarks, Traits
 from spx_cli.options import DataOptions
 from spx_cli.pool import cores, spread
 
@@ -46,14 +48,16 @@ def score_all(
 ) -> Ledger:
     """Return the records of all entries by id: those of a resumed run whose files are the same, the others made anew.
 
-    score : gives a record with `digest`, `rows` and `failures`; picklable and small, for it goes to the workers.
+    score : gives a record with `digest`, `rows`, `failures` and the `traits` of an image that was read; picklable and
+        small, for it goes to the workers.
     settings : what decides on the numbers; a run with others is not resumed.
     key : the name that only this scoring has in the user's cache.
     """
     kept = options.rows or (cache_file(key) if options.cached else None)
     ledger = Ledger(settings, kept, resume=options.resume)
     try:
-        _fill(ledger, entries, task_of, score, options.jobs or cores(), progress)
+        with closing(Remarks()) as remarks:
+            _fill(ledger, entries, task_of, score, options.jobs or cores(), progress, remarks)
     except KeyboardInterrupt:
         if kept:
             _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)
@@ -70,12 +74,15 @@ def _fill(
     score: Callable[[T], Record],
     jobs: int,
     progress: Progress,
+    remarks: Remarks,
 ) -> None:
     """Score what the ledger does not hold yet."""
     todo = []
     for entry in entries:
         if entry.id not in ledger or not ledger[entry.id]["digest"] == task_of(entry).digest() != "":
             todo.append(entry)
+        elif traits := ledger[entry.id].get("traits"):
+            remarks.add(str(entry.image), Traits.of(traits))
     done = len(entries) - len(todo)
     progress(done, len(entries))
     tasks = map(task_of, todo)
@@ -85,6 +92,8 @@ def _fill(
     for task, record in results:
         lost = Failure(task.entry.id, None, None, f"the worker that scored {task.entry.id} died: out of memory?")
         ledger.add(task.entry.id, record or {"digest": "", "rows": [], "failures": [lost]})
+        if record and "traits" in record:
+            remarks.add(str(task.entry.image), Traits.of(record["traits"]))
         progress(done := done + 1, len(entries))
 
 

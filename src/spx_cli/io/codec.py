@@ -7,7 +7,16 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    WebPImagePlugin,
+)
 
 Decoder = Callable[[BinaryIO], Any]
 CheckSize = Callable[[int, int], None]  # of height and width; raises what is to be said of a size that cannot be
@@ -30,9 +39,21 @@ KINDS = {
     ),
     "BMP": Kind(lambda head: head.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
     "GIF": Kind(lambda head: head.startswith((b"GIF87a", b"GIF89a")), GifImagePlugin.GifImageFile),
+    "JPEG 2000": Kind(
+        lambda head: head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        lossless=False,
+    ),
+    "AVIF": Kind(
+        lambda head: head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"),
+        AvifImagePlugin.AvifImageFile,
+        lossless=False,
+    ),
     "PPM": Kind(lambda head: head[:1] == b"P" and head[1:2] in b"123456f", PpmImagePlugin.PpmImageFile),
 }
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_SPREAD = {"L;2": 85, "L;4": 17}  # by what Pillow multiplies the levels of such pixels
 
 _quiet = threading.Lock()  # warnings.catch_warnings is not safe in threads, and batches decode in threads
 
@@ -78,6 +99,22 @@ def png16(image: Any, file: BinaryIO) -> NDArray[np.uint16]:
         return unpacked(image, "RGBA").view(">u2").astype(np.uint16)  # four bytes a pixel either way
     high = np.asarray(image)
     return join_bytes(high, unpacked(open_header(type(image), file), raw.removesuffix("B") + "L"))
+
+
+def stored(image: Any) -> tuple[NDArray[Any], int]:
+    """Return the pixels of an opened picture as they stand in the file, and the greatest number there can be.
+
+    Pillow spreads grey levels of under 8 bits over 0..255, and those of a PGM over 0..255 or 0..65535.
+    """
+    raw = image.tile[0].args if image.tile else None
+    values: NDArray[Any] = np.asarray(image)
+    spread = 65535 if image.mode in ("I", "I;16") else 255
+    if raw in _SPREAD:
+        return values // np.uint8(_SPREAD[raw]), 255 // _SPREAD[raw]
+    if image.format == "PPM" and isinstance(raw, tuple):
+        top = raw[-1]
+        return np.rint(values * (top / spread)).astype(np.uint8 if top < 256 else np.uint16), top
+    return values, spread
 
 
 def join_bytes(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:

@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 
 from spx_cli.errors import FormatError
 from spx_cli.io import tiff
-from spx_cli.io.codec import KINDS, TIFF_HEADS, CheckSize, is_png16, open_header, png16, recognise
+from spx_cli.io.codec import KINDS, TIFF_HEADS, CheckSize, is_png16, open_header, png16, recognise, stored
 
 _ADVICE = "a label map has one number per pixel; save it as PNG of 8 or 16 bits, grey or palette"
-# Pillow spreads grey levels of under 8 bits over 0..255; here the stored number is the id
-_SPREAD = {"L;2": 85, "L;4": 17}
 
 
 def read_ids(file: BinaryIO, check_size: CheckSize, *, colours: bool = False) -> NDArray[Any]:
@@ -43,22 +41,10 @@ def read_ids(file: BinaryIO, check_size: CheckSize, *, colours: bool = False) ->
     if is_png16(image):
         samples, full = png16(image, file), 65535
     elif image.mode in ("1", "L", "P", "I", "I;16", "LA", "RGB", "RGBA"):
-        samples, full = np.atleast_3d(_unspread(image)), 255
+        samples, full = np.atleast_3d(stored(image)[0]), 255
     else:
         raise FormatError(f"a {kind} of {image.mode} pixels; {_ADVICE}")
     return _one_band(samples, full, samples.shape[2] in (2, 4), colours)
-
-
-def _unspread(image: Any) -> NDArray[Any]:
-    """Return the pixels of an opened picture without the scaling of Pillow."""
-    raw = image.tile[0].args if image.tile else None
-    values: NDArray[Any] = np.asarray(image)
-    if raw in _SPREAD:
-        return values // np.uint8(_SPREAD[raw])
-    if image.format == "PPM" and isinstance(raw, tuple):
-        top = raw[-1]  # the greatest value of the file, which Pillow makes 255 or 65535
-        values = np.rint(values * (top / (65535 if image.mode == "I" else 255))).astype(np.int32)
-    return values
 
 
 def _one_band(samples: NDArray[Any], full: int, alpha: bool, colours: bool) -> NDArray[Any]:

@@ -3,16 +3,28 @@
 import io
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image as pillow
 
-from spx_cli.errors import FormatError, ImageError, ParameterError, SpxError
+from spx_cli.errors import FormatError, ImageError, SpxError
 from spx_cli.io import tiff
-from spx_cli.io.codec import KINDS, TIFF_HEADS, CheckSize, Decoder, is_png16, open_header, png16, quietly, recognise
+from spx_cli.io.codec import (
+    KINDS,
+    TIFF_HEADS,
+    CheckSize,
+    Decoder,
+    is_png16,
+    open_header,
+    png16,
+    quietly,
+    recognise,
+    stored,
+)
 from spx_cli.io.files import DAMAGE, atomic, reason
-from spx_cli.io.scale import Pixels, to_image
+from spx_cli.io.remarks import Remarks, Traits
+from spx_cli.io.scale import Pixels, ValueRange, check_range, to_image
 from spx_cli.registry import unknown
 from spx_cli.types import Image
 
@@ -20,7 +32,7 @@ MAX_PIXELS = 178_000_000  # Pillow's own limit
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".avif"),
 )
 
 # zlib's run-length strategy takes a quarter of the time of Pillow's default for the same size
@@ -36,31 +48,46 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+class Picture(NamedTuple):
+    """A picture as `read_image` gives it, and what of its file a reader may want to know."""
+
+    image: Image
+    traits: Traits
+
+
 def read_image(
-    source: str | Path | bytes | BinaryIO,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    value_range: tuple[float, float] | None = None,
+    source: str | Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, value_range: ValueRange = None
 ) -> Image:
     """Return a picture as uint8 (H, W, 3) RGB, upright (EXIF orientation applied once).
 
     source : path, the bytes of a file, or an open binary file. The content decides on the format: PNG, JPEG, WebP,
-        BMP, GIF, PPM/PGM/PFM (Pillow) or TIFF (tifffile).
+        BMP, GIF, PPM/PGM/PFM, JPEG 2000, AVIF (Pillow) or TIFF (tifffile).
     max_pixels : a larger picture is refused before it is decoded.
-    value_range : (black, white) for float pixels and for integers of over 8 bits; values outside are an error. Without
-        it float pixels must lie in [0, 1], unsigned integers of up to 16 bits are scaled by their full range, and
-        wider or signed ones are refused. 8-bit pictures stay as they are.
+    value_range : (black, white), for values of any type and depth; those outside are clipped. "auto" takes the 0.5th
+        and the 99.5th percentile of all values. Without it integers of up to 16 bits without sign are scaled by their
+        full range, floats must lie in [0, 1], and wider or signed integers are refused.
 
     Values are rounded to the nearest level. Alpha is composited on white; a further TIFF band is alpha only where the
     file says so, else it is left out. Of an animation the first frame is read; a TIFF of several pages is an error.
+    The log tells of values that use less than a quarter of their range, and of a band that is left out.
     Raises ImageError, naming the source, for anything missing, damaged, not a picture, too large, out of range or not
     finite.
     """
-    if value_range is not None and not (np.isfinite(value_range).all() and value_range[0] < value_range[1]):
-        raise ParameterError(f"value_range must be two finite numbers, black below white, not {value_range}")
+    image, traits = read_picture(source, max_pixels=max_pixels, value_range=value_range)
+    Remarks().add(_name(source), traits._replace(orientation=1))
+    return image
+
+
+def read_picture(
+    source: str | Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, value_range: ValueRange = None
+) -> Picture:
+    """Return a picture and the traits of its file, of which nothing is logged; else as `read_image`."""
+    check_range(value_range)
     try:
         with _open(source) as file:
-            return to_image(_decode(file, max_pixels), value_range)
+            pixels = _decode(file, max_pixels)
+            image, narrow = to_image(pixels, value_range)
+            return Picture(image, Traits(pixels.orientation, narrow, pixels.left_out))
     except SpxError as error:
         raise ImageError(f"{_name(source)}: {error}") from None
     except DAMAGE as error:
@@ -126,10 +153,11 @@ def _by_pillow(decoder: Decoder, file: BinaryIO, check_size: CheckSize) -> Pixel
         if transparent is not None and samples.shape[2] != 4:
             opaque = (samples != np.array(transparent)).any(-1, keepdims=True)
             samples = np.concatenate([samples, opaque * np.uint16(full)], axis=2)
-    elif image.mode == "I":  # PGM of over 8 bits, which Pillow scales to 16
-        samples, full = np.asarray(image)[..., None].astype(np.uint16), 65535
     elif image.mode == "F":
         samples, full = np.asarray(image)[..., None], None
+    elif image.mode in ("I", "I;16", "L", "RGB") and transparent is None:
+        samples, full = stored(image)
+        samples = np.atleast_3d(samples.astype(np.uint16) if full > 255 else samples)
     else:
         if transparent is not None and raw in ("L;2", "L;4"):
             # Pillow spreads the grey levels over 0..255 but leaves the transparent one as stored
@@ -175,4 +203,5 @@ def _from_tiff(page: tiff.Tiff) -> Pixels:
         premultiplied=alpha is not None and page.extra[-1] == tiff.PREMULTIPLIED,
         white_is_zero=page.photometric == tiff.WHITE_IS_ZERO,
         orientation=page.orientation,
+        left_out=bands - colours - (alpha is not None),
     )

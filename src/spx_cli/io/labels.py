@@ -85,6 +85,8 @@ def write_labels(
         raise unknown("label format", format, FORMATS)
     form = FORMATS[format or _format_of(path)]
     try:
+        if isinstance(labels, np.ma.MaskedArray):
+            raise LabelError("a label map must not be masked: every pixel has an id; labels.filled(ID) gives them one")
         checked = _checked(np.asarray(labels))
         with atomic(path) as temporary, temporary.open("wb") as file:
             form.write(file, checked, metadata or {})

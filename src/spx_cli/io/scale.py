@@ -5,10 +5,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spx_cli.errors import ImageError
+from spx_cli.errors import ImageError, ParameterError
 from spx_cli.types import Image
 
+ValueRange = tuple[float, float] | str | None  # two values, or "auto"
+
 _BLOCK = 1 << 18  # samples brought to float at a time, so that memory stays bounded and in the cache
+_SAMPLES = 1 << 24  # so many values, evenly spread, are enough to find percentiles
+PERCENTILES = (0.5, 99.5)  # what a range of "auto" makes black and white
+_SLACK = 1e-5  # floats may leave 0 to 1 by so much, as arithmetic makes them
+_FEW = 4  # values that span less than the range divided by this are worth a word
+
+
+def check_range(value_range: ValueRange) -> None:
+    """Raise ParameterError unless the range is None, "auto" or two finite numbers, black below white."""
+    if value_range is None or value_range == "auto":
+        return
+    if isinstance(value_range, str) or len(value_range) != 2 or not np.isfinite(value_range).all():
+        raise ParameterError(f"value_range must be two finite numbers or 'auto', not {value_range!r}")
+    if not value_range[0] < value_range[1]:
+        raise ParameterError(f"value_range must be two numbers, black below white, not {value_range}")
+
+
+class Narrow(NamedTuple):
+    """Values that use little of the range which makes white: from `low` to `high` of 0 to `white`."""
+
+    low: float
+    high: float
+    white: float
 
 
 class Pixels(NamedTuple):
@@ -19,6 +43,7 @@ class Pixels(NamedTuple):
     alpha : (H, W), 0 transparent to `opaque`; `premultiplied` says that colour has been multiplied by it.
     white_is_zero : the scale runs the other way.
     orientation : EXIF tag 0x0112, 1 to 8.
+    left_out : bands that are neither colour nor alpha.
     """
 
     colour: NDArray[Any]
@@ -28,12 +53,19 @@ class Pixels(NamedTuple):
     premultiplied: bool = False
     white_is_zero: bool = False
     orientation: int = 1
+    left_out: int = 0
 
 
-def to_image(pixels: Pixels, value_range: tuple[float, float] | None) -> Image:
+class _Range(NamedTuple):
+    black: float
+    white: float
+    narrow: Narrow | None = None
+
+
+def to_image(pixels: Pixels, value_range: ValueRange) -> tuple[Image, Narrow | None]:
     """Return the picture as uint8 (H, W, 3), upright, each value rounded to the nearest level; see `read_image`."""
     colour, alpha = pixels.colour, pixels.alpha
-    black, white = _range(pixels, value_range)
+    black, white, narrow = _range(pixels, value_range)
     if colour.dtype.kind == "b":
         colour = colour.view(np.uint8)
     if alpha is not None and not (alpha.min() >= 0 and alpha.max() <= pixels.opaque):
@@ -48,28 +80,40 @@ def to_image(pixels: Pixels, value_range: tuple[float, float] | None) -> Image:
         every = np.arange(np.iinfo(colour.dtype).max + 1)
         levels = _to_levels(every, black, white, pixels.white_is_zero).round().clip(0, 255).astype(np.uint8)[colour]
     else:
-        levels = _by_blocks(pixels, black, white)
+        levels = _by_blocks(pixels._replace(alpha=None), black, white)
     if levels.ndim == 2 or levels.shape[2] == 1:
         levels = np.repeat(levels.reshape(*levels.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(_upright(levels, pixels.orientation))
+    return np.require(_upright(levels, pixels.orientation), requirements=("C", "W")), narrow
 
 
-def _range(pixels: Pixels, value_range: tuple[float, float] | None) -> tuple[float, float]:
-    """Return the values of black and white; ImageError where some value lies outside or nothing says what they are."""
-    colour = pixels.colour
-    stated = value_range is not None and (pixels.full is None or pixels.full > 255)
-    if not stated and pixels.full is not None:
-        return 0, pixels.full
+def number(value: float) -> str:
+    """Return a value as one may type it."""
+    return f"{int(value)}" if value == int(value) and abs(value) < 2**53 else f"{value:.9g}"
+
+
+def _range(pixels: Pixels, value_range: ValueRange) -> _Range:
+    """Return the values of black and white; ImageError where nothing says what they are."""
+    colour, full = pixels.colour, pixels.full
+    if value_range is None and full is not None and full <= 255:
+        return _Range(0, full)
     lowest, highest = colour.min(), colour.max()
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise ImageError(f"{np.count_nonzero(~np.isfinite(colour)):,} values are NaN or infinite")
-    advice = "say which values are black and white: --range LOW,HIGH, value_range=(low, high)"
-    if value_range is None and colour.dtype.kind != "f":
-        raise ImageError(f"{colour.dtype} pixels, {lowest} to {highest}, have no agreed range; {advice}")
-    black, white = value_range if value_range is not None else (0.0, 1.0)
-    if lowest < black or highest > white:
-        raise ImageError(f"values from {lowest:g} to {highest:g} lie outside {black:g} to {white:g}; {advice}")
-    return black, white
+    if value_range == "auto":
+        values = colour.ravel()
+        low, high = np.percentile(values[:: 1 + values.size // _SAMPLES], PERCENTILES)
+        return _Range(float(low), float(high) if high > low else float(low) + 1)
+    if isinstance(value_range, tuple | list):
+        return _Range(*value_range)
+    low, high = lowest.item(), highest.item()
+    ends = f"{number(low)} {number(high)}"
+    advice = f"say which values are black and white: --range {ends} or auto, value_range=({ends.replace(' ', ', ')})"
+    if full is None and colour.dtype.kind != "f":
+        raise ImageError(f"{colour.dtype} pixels, {low} to {high}, have no agreed range; {advice}")
+    white = full or 1
+    if full is None and (low < -_SLACK or high > 1 + _SLACK):
+        raise ImageError(f"values from {low:g} to {high:g} lie outside 0 to 1; {advice}")
+    return _Range(0, white, Narrow(low, high, white) if 0 < high - low < white / _FEW else None)
 
 
 def _to_levels(values: NDArray[Any], black: float, white: float, inverted: bool) -> NDArray[np.float64]:
@@ -84,14 +128,18 @@ def _by_blocks(pixels: Pixels, black: float, white: float) -> Image:
     rows = max(1, _BLOCK // (colour.size // colour.shape[0]))
     for top in range(0, colour.shape[0], rows):
         block = slice(top, top + rows)
-        levels = _to_levels(colour[block], black, white, pixels.white_is_zero)
-        if alpha is not None:
+        if alpha is None:
+            levels = _to_levels(colour[block], black, white, pixels.white_is_zero).clip(0, 255)
+        else:
             cover = alpha[block].astype(np.float64) / pixels.opaque
-            cover = cover.reshape(cover.shape + (1,) * (levels.ndim - 2))
-            if not pixels.premultiplied:
-                levels *= cover
+            cover = cover.reshape(cover.shape + (1,) * (colour.ndim - 2))
+            if pixels.premultiplied:  # black has been multiplied, too
+                levels = _to_levels(colour[block] - black * cover, 0, white - black, inverted=False)
+                levels = (255.0 * cover - levels if pixels.white_is_zero else levels).clip(0, 255.0 * cover)
+            else:
+                levels = _to_levels(colour[block], black, white, pixels.white_is_zero).clip(0, 255) * cover
             levels += 255.0 * (1.0 - cover)
-        out[block] = np.minimum(levels.round(), 255.0)
+        out[block] = levels.round()
     return out
 
 

@@ -50,9 +50,10 @@ def read_tiff(file: BinaryIO, error: type[SpxError], check_size: CheckSize) -> T
         if depth > 1:
             raise error(f"the TIFF holds a volume {depth} deep; write each slice to a file of its own")
         if bands > 4:
+            chosen = "[[2, 1, 0]].transpose(1, 2, 0)" if separate > 1 else "[..., [2, 1, 0]]"
             raise error(
                 f"the TIFF has {bands} bands; choose three, for example with "
-                "tifffile.imwrite('rgb.tif', tifffile.imread(FILE)[..., [2, 1, 0]])"
+                f"tifffile.imwrite('rgb.tif', tifffile.imread(FILE){chosen}, photometric='rgb')"
             )
         known = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK)
         if page.photometric not in known and (page.photometric, page.compression) != (YCBCR, _JPEG):

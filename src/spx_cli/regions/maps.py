@@ -54,6 +54,8 @@ def compact(ids: NDArray[Any], *, ignore_label: int | Sequence[int] | None = Non
     array([[ 0,  0,  1],
            [-1,  1,  1]], dtype=int32)
     """
+    if isinstance(ids, np.ma.MaskedArray):
+        raise LabelError(f"{what}: must not be masked; ids.filled(ID) and ignore_label=ID leave out what is")
     ids = np.asarray(ids)
     if ids.ndim != 2 or ids.size == 0:
         raise LabelError(f"{what}: expected (H, W) with at least one pixel, not shape {ids.shape}")
@@ -168,7 +170,7 @@ def overlap(
     (array([0, 1]), array([0, 0, 1], dtype=int32), array([2, 1, 1]))
     """
     groups = labels if isinstance(labels, Groups) else group(labels)
-    truth = np.asarray(truth)
+    truth = np.asanyarray(truth)  # a mask is for `compact` to refuse
     if truth.shape != groups.ids.shape:
         raise LabelError(f"sizes differ: the label map is {groups.ids.shape}, the annotation {truth.shape}")
     return overlap_compact(groups, compact(truth, ignore_label=ignore_label, what="annotation"))

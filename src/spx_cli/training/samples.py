@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spx_cli.datasets import Dataset, Sample, open_dataset
+from spx_cli.datasets import READ_OPTIONS, Dataset, Sample, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
+from spx_cli.io.remarks import Remarks
 from spx_cli.methods._recipe import Recipe
+from spx_cli.options import ReadOptions
 from spx_cli.regions import maps
 from spx_cli.training import augment
 from spx_cli.training.augment import Truth
@@ -62,34 +64,42 @@ class Splits(NamedTuple):
     about: str
 
 
-def open_samples(layout: str, root: Path, split: str | None = None, val_split: str | None = None) -> Splits:
+def open_samples(
+    layout: str,
+    root: Path,
+    split: str | None = None,
+    val_split: str | None = None,
+    reading: ReadOptions = READ_OPTIONS,
+) -> Splits:
     """Return what to train and to validate on, from a data set as `datasets.open_dataset` reads it.
 
     split : one or more splits with '+' between; without it the split train, or where there is none all samples.
     val_split : likewise, or none; without it the split val, or where there is none every tenth sample, which is then
         taken out of the training. Nothing is validated where val itself is trained on.
+    reading : how images are read.
 
     Raises DataError for a folder without such data, UnknownName for a split or layout that does not exist.
     """
     trained = split or "train"
-    train = _places(layout, root, split) if split else _try(layout, root, "train")
+    train = _places(layout, root, split, reading) if split else _try(layout, root, "train", reading)
     if not train:
-        trained, train = "all", _places(layout, root, None)
+        trained, train = "all", _places(layout, root, None, reading)
     val: list[Place] = []
     if val_split == "none" or (val_split is None and "val" in trained.split("+")):
         validated = "nothing"
     elif val_split is not None:
-        validated, val = val_split, _places(layout, root, val_split)
+        validated, val = val_split, _places(layout, root, val_split, reading)
     else:
-        validated, val = "val", _try(layout, root, "val") if trained != "all" else []
+        validated, val = "val", _try(layout, root, "val", reading) if trained != "all" else []
         if not val:
             validated, val, train = "every tenth", train[9::10], [p for i, p in enumerate(train) if i % 10 != 9]
-    return Splits(Chosen(train), Chosen(val), f"{layout} {trained}, validated on {validated}")
+    values = f", values {reading.value_range}" if reading.value_range else ""
+    return Splits(Chosen(train), Chosen(val), f"{layout} {trained}{values}, validated on {validated}")
 
 
-def _places(layout: str, root: Path, splits: str | None) -> list[Place]:
+def _places(layout: str, root: Path, splits: str | None, reading: ReadOptions) -> list[Place]:
     names: list[str | None] = [None] if splits is None else [*splits.split("+")]
-    opened = [open_dataset(layout, root, name) for name in names]
+    opened = [open_dataset(layout, root, name, reading) for name in names]
     if lost := [line for samples in opened for line in samples.unpaired]:
         few = "; ".join(lost[:3]) + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
         if not any(map(len, opened)):
@@ -98,9 +108,9 @@ def _places(layout: str, root: Path, splits: str | None) -> list[Place]:
     return [(samples, i) for samples in opened for i in range(len(samples))]
 
 
-def _try(layout: str, root: Path, split: str) -> list[Place]:
+def _try(layout: str, root: Path, split: str, reading: ReadOptions) -> list[Place]:
     try:
-        return _places(layout, root, split)
+        return _places(layout, root, split, reading)
     except (DataError, UnknownName):
         return []
 
@@ -129,6 +139,7 @@ class Pairs:
     def __init__(self, samples: Samples, teacher: Teacher | None = None) -> None:
         """Take the names of all samples; each is decoded when it is first asked for. DataError where there is none."""
         self._samples, self.teacher = samples, teacher
+        self._remarks = Remarks()
         self._kept: dict[int, list[Pair]] = {}
         self._used, self._keeping = 0, Lock()
         self._names = [self._named(i) for i in range(len(samples))]
@@ -168,6 +179,7 @@ class Pairs:
 
     def _decode(self, index: int) -> list[Pair]:
         sample = self._samples[index]
+        self._remarks.add(sample.id, sample.traits)
         return _pairs(sample) if self.teacher is None else [Pair(sample.id, sample.image, None)]
 
 
