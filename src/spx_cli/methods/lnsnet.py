@@ -31,9 +31,11 @@ PRIORS: dict[str, Callable[[Image], Contours]] = {
     "canny": canny,
     "none": lambda image: np.zeros(image.shape[:2], np.float32),
 }
-FLAT = (
-    0.5  # a channel that varies less, in units of Lab or pixels, stays small: of grey images a and b are mere rounding
-)
+# A channel that varies less, in units of Lab or pixels, stays small: of grey images a and b are mere rounding.
+FLAT = 0.5
+# Regions merge by their inputs, positions weighted so. On BSDS500 val that is worth .002 ASA more than to merge by the
+# learned features, at 100 to 400 regions; from 2 to 5 it makes little difference.
+NEARNESS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class LNSNet(TorchMethod):
         )
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
-        """Return the most similar seed of each pixel, the features, and the edges of colour."""
+        """Return the most similar seed of each pixel, the network's inputs, and the edges of colour."""
         network = cast(LifelongNet, self.network)
         where = next(network.parameters()).device
         with torch.inference_mode():
@@ -129,10 +131,11 @@ class LNSNet(TorchMethod):
                 grid = seed_grid(x, n_segments)
                 shifts = network.seeds(features.to(self.dtype), grid).float() if self.seeds == "network" else None
                 labels = association.nearest(features, seed_features(features, grid, shifts), grid)
+            x[:, COLORS:] *= NEARNESS
             if swap:
-                labels, features = labels.transpose(1, 2), features.transpose(2, 3)
+                labels, x = labels.transpose(1, 2), x.transpose(2, 3)
             maps = labels.contiguous().cpu().numpy()
-            rows = features.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            rows = x.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         edges = [soft_edges(image) if self.edges else None for image in images]
         return [Assignment(*parts[:2], 0.0, parts[2]) for parts in zip(maps, rows, edges, strict=True)]
 
