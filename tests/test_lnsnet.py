@@ -167,6 +167,8 @@ def test_strong_contours_turn_the_gradient_of_positions_round():
         replace(method, rescale=rescale).loss(network, image, truth).backward()
         return network.grm.recons.bias.grad.clone()
 
+    with torch.no_grad():
+        network.grm.recons.weight *= 0.01  # positions are rebuilt as their mean: a blind guess, not a worse one
     plain, faint = gradient(None), gradient(contours + 0.5)
     strong = gradient(contours + 0.75)
     torch.testing.assert_close(faint, plain)
@@ -188,6 +190,12 @@ def test_annotations_are_never_looked_at():
     assert fresh(prior="none")[0].teacher()(image, RNG).max() == 0
     with pytest.raises(ParameterError, match="images alone"):
         method.loss(network, pixels(image), torch.zeros(1, 40, 56, dtype=torch.int64))
+
+
+def test_reversal_ends_where_a_position_is_worse_than_guessed():
+    contours, error = torch.tensor([[[0.2, 0.9, 0.9]]]), torch.zeros(1, 2, 1, 3)
+    error[..., 2] = 1.8
+    torch.testing.assert_close(lnsnet.reversal(contours, error, 0.7), torch.tensor([[[1.0, -0.9, 1.0]]]))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (2, 2), (40, 3), (3, 400)])

@@ -111,7 +111,7 @@ class LNSNet(TorchMethod):
         rebuilt = net.grm.recons(features)
         color, place = rebuilt[:, :COLORS], rebuilt[:, COLORS:]
         if truth is not None and self.rescale:
-            place = _Rescale.apply(place, torch.where(truth > self.threshold, -truth, 1.0)[:, None])
+            place = _Rescale.apply(place, reversal(truth, place - x[:, COLORS:], self.threshold)[:, None])
         return loss + self.reconstruction * (
             functional.mse_loss(color, x[:, :COLORS]) + self.position * functional.mse_loss(place, x[:, COLORS:])
         )
@@ -222,6 +222,16 @@ def cluster_loss(features: Tensor, seeds: Tensor, grid: Grid) -> Tensor:
         q = q / q.sum(1, keepdim=True)
     tiny = 1e-12  # off the grid both are zero
     return (q * ((q + tiny).log() - (p + tiny).log())).sum(1).mean()
+
+
+def reversal(contours: Tensor, error: Tensor, threshold: float) -> Tensor:
+    """Return what the gradient of the positions is multiplied by at each pixel, (B, H, W) (equation 12).
+
+    contours (B, H, W), error (B, 2, H, W) of the rebuilt positions. Where it is worse than that of any blind guess the
+    gradient is left as it is: the paper's rule drives the error on for ever, and did so on crops full of texture.
+    """
+    blind = error.detach().square().mean(1) > 3  # the square of the largest standardised position
+    return torch.where((contours > threshold) & ~blind, -contours, 1.0)
 
 
 def authors_seeds(
