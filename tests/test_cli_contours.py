@@ -86,7 +86,7 @@ def test_a_file_that_fails_is_named(spx, photos):
     [
         (("-m", "snic", "--source", "network"), "snic has learned no contours"),
         (("-m", "snic", "--mirrored"), "not about superpixels"),
-        (("-m", "snic", "--scales", "0.5,1"), "not about superpixels"),
+        (("-m", "snic", "--scales", "1"), "not about superpixels"),
         (("-m", "fcn", "-k", 9), "--source superpixels"),
         (("-m", "fcn", "--scales", "0,1"), "scales must lie between"),
         (("-m", "fcn", "--scales", "much"), "--scales takes numbers"),

@@ -122,7 +122,11 @@ class ContourOptions(FileOptions):
         "--source",
     )
     scales: tuple[float, ...] = option(
-        (1.0,), "Sizes at which a network sees the image, such as 0.5,1.", "--scales", metavar="S,...", read=_numbers
+        (0.5, 1.0),
+        "Sizes at which a network sees the image; the mean is taken. [default: 0.5,1]",
+        "--scales",
+        metavar="S,...",
+        read=_numbers,
     )
     mirrored: bool = option(False, "A network also sees the mirror image.", "--mirrored")
     nms: bool = option(False, "Keep the crests only (non-maximum suppression).", "--nms")

@@ -50,7 +50,7 @@ class Learned:
     """The contours that a network sees, mean over `scales` of the image, and over its mirror image if `mirrored`."""
 
     method: "TorchMethod"
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[float, ...] = ContourOptions.scales
     mirrored: bool = False
 
     def contours(self, image: Image) -> Contours:
@@ -105,7 +105,7 @@ def make_maker(method: Method, options: ContourOptions, identity: str = "") -> M
     network = sees and options.source != "superpixels"
     if network and options.counts:
         raise ParameterError(f"{method.name} gives contours of its own; -k goes with --source superpixels")
-    if not network and (options.scales != (1.0,) or options.mirrored):
+    if not network and (options.scales != ContourOptions.scales or options.mirrored):
         raise ParameterError("--scales and --mirrored are about a network that sees contours, not about superpixels")
     source: Source = (
         Learned(cast("TorchMethod", method), options.scales, options.mirrored)

@@ -6,36 +6,36 @@ from scipy.ndimage import gaussian_filter
 
 from spx_cli.types import Contours
 
-# Pixels over which the direction of a line is taken: less follows noise, more rounds corners.
-SMOOTHING = 2.0
-# A neighbour must be higher by this share to suppress a pixel, so that level crests survive; thinning sees to those.
-SLACK = 0.01
+# Pixels over which the direction of a line is taken: less follows noise, more rounds corners. Best of 1 to 4 on 20
+# images of BSDS500 val for the contours of a network; those of superpixels do not mind.
+SMOOTHING = 2.5
 
 
 def suppress(contours: Contours) -> Contours:
     """Return the contours, float32 (H, W), with 0 where a pixel is lower than either point one pixel across the line.
 
-    Across is where the smoothed map bends down most, the eigenvector of its Hessian with the least eigenvalue (Steger,
-    TPAMI 1998); the two points lie between pixels and are interpolated. Beyond the frame the map goes on as at it.
+    Level crests survive; thinning sees to those. Across is where the smoothed map bends down most, the eigenvector of
+    its Hessian with the least eigenvalue (Steger, TPAMI 1998); the two points lie between pixels and are interpolated.
+    Beyond the frame the map goes on as at it.
 
     >>> suppress(np.tile(np.array([0, 0.5, 1, 0.5, 0], np.float32), (5, 1)))[2]
     array([0., 0., 1., 0., 0.], dtype=float32)
     """
     values = np.ascontiguousarray(contours, np.float32)
     smooth = gaussian_filter(values, SMOOTHING, mode="nearest")
-    out: Contours = _suppress(values, smooth, np.float32(1 + SLACK))
+    out: Contours = _suppress(values, smooth)
     return out
 
 
 @njit(cache=True, nogil=True)
-def _suppress(values, smooth, factor):
+def _suppress(values, smooth):
     """values, smooth (H, W) float32. Returns (H, W) float32."""
     height, width = values.shape
     out = np.zeros_like(values)
     for y in range(height):
         above, below = max(y - 1, 0), min(y + 1, height - 1)
         for x in range(width):
-            value = values[y, x] * factor
+            value = values[y, x]
             if value == 0:
                 continue
             left, right = max(x - 1, 0), min(x + 1, width - 1)
@@ -47,7 +47,7 @@ def _suppress(values, smooth, factor):
             angle = np.arctan2(-2 * xy, yy - xx) / 2
             dy, dx = np.sin(angle), np.cos(angle)
             if value >= _between(values, y + dy, x + dx) and value >= _between(values, y - dy, x - dx):
-                out[y, x] = values[y, x]
+                out[y, x] = value
     return out
 
 
