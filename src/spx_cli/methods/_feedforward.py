@@ -54,8 +54,15 @@ class FeedForward(TorchMethod):
         where = self.where
         prepared = device.each(where, partial(self.prepare, n_segments=n_segments), images)
         infer = partial(self.infer, size=(height, width), n_segments=n_segments)
-        arrays = run(infer, prepared, where, self.graphs, (height, width, n_segments), self.precision)
+        key, layout = (height, width, n_segments), self.layout(where)
+        arrays = run(infer, prepared, where, self.graphs, key, precision=self.precision, layout=layout)
         return [partial(self.complete, image, *(a[i] for a in arrays)) for i, image in enumerate(images)]
+
+    def layout(self, where: torch.device) -> torch.memory_format:
+        """Return how the network's tensors lie in memory."""
+        # The matrix units want channels last; exact float32 runs without them, and on an H100 up to a third faster so.
+        planes = where.type == "cuda" and self.precision == "float32"
+        return torch.contiguous_format if planes else torch.channels_last
 
     @cached_property
     def graphs(self) -> Graphs:
@@ -69,15 +76,17 @@ def run(
     where: torch.device,
     graphs: Graphs,
     key: Hashable,
+    *,
     precision: str = "float32",
+    layout: torch.memory_format = torch.channels_last,
 ) -> list[NDArray[Any]]:
-    """Return as arrays what `infer` makes of images of one size, uint8 (B, 3, H, W), on a device.
+    """Return as arrays what `infer` makes of images of one size, uint8 (B, 3, H, W) in `layout`, on a device.
 
     graphs, key : where graphs of single images are kept, and what tells this function and size from others there.
     """
     try:
         with device.turn(where, precision), torch.inference_mode():
-            x = stack(images, where)
+            x = stack(images, where).contiguous(memory_format=layout)
             if len(x) == 1 and x.numel() <= 3 * _LARGEST_GRAPH and fused_kernels(where):
                 return _fetch(graphs.run(key, infer, x), where)
             return _fetch(infer(x), where)

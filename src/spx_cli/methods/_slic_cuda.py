@@ -36,5 +36,5 @@ def cluster(image: Image, n_segments: int, compactness: float, iterations: int, 
 def infer(images: Tensor, grid: Grid, compactness: float, iterations: int) -> tuple[Tensor]:
     """Return the labels (B, H, W), int32, of uint8 images (B, 3, H, W) on the device."""
     per_pixel = sqrt(grid.cells / (grid.height * grid.width))
-    features = scaled_inputs(rgb_to_lab(images), 1 / compactness, per_pixel)
+    features = scaled_inputs(rgb_to_lab(images), 1 / compactness, per_pixel, torch.contiguous_format)
     return (association.nearest_labels(features, grid, iterations + 1),)

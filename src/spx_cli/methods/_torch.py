@@ -231,7 +231,11 @@ class TorchMethod(Method):
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
         ready = self.deploy(network.eval()).eval().requires_grad_(False)
-        return ready.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return ready.to(where, memory_format=self.layout(where))  # type: ignore[call-overload, no-any-return]
+
+    def layout(self, where: torch.device) -> torch.memory_format:
+        """Return how the network's tensors lie in memory."""
+        return torch.channels_last
 
     def __getstate__(self) -> dict[str, Any]:
         dropped = ("graphs",) if self.bound else ("graphs", "network")
@@ -305,10 +309,12 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 INPUTS = 5  # L, a, b, y, x
 
 
-def scaled_inputs(lab: Tensor, color_scale: float, position_scale: float) -> Tensor:
-    """Return (B, 5, H, W), channels_last: scaled L, a, b and the scaled row and column of each pixel, from 0."""
+def scaled_inputs(
+    lab: Tensor, color_scale: float, position_scale: float, layout: torch.memory_format = torch.channels_last
+) -> Tensor:
+    """Return (B, 5, H, W): scaled L, a, b and the scaled row and column of each pixel, from 0."""
     batch, _, height, width = lab.shape
-    x = lab.new_empty(batch, height, width, INPUTS).permute(0, 3, 1, 2)
+    x = torch.empty(batch, INPUTS, height, width, dtype=lab.dtype, device=lab.device, memory_format=layout)
     x[:, :3] = lab * color_scale
     x[:, 3] = torch.arange(height, device=lab.device)[:, None] * position_scale
     x[:, 4] = torch.arange(width, device=lab.device) * position_scale

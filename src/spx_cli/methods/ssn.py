@@ -66,7 +66,9 @@ class SSN(FeedForward):
 
     def inputs(self, images: Tensor, grid: Grid) -> Tensor:
         """Return scaled (L, a, b, y, x), float32 (B, 5, H, W), for uint8 RGB images."""
-        return scaled_inputs(rgb_to_lab(images), self.color_scale, position_scale(grid, self.eta))
+        last = images.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return scaled_inputs(rgb_to_lab(images), self.color_scale, position_scale(grid, self.eta), layout)
 
     def soften(self, network: nn.Module, images: Tensor, n_segments: int, iterations: int) -> SoftSuperpixels:
         """Return differentiable superpixels of uint8 RGB images (B, 3, H, W), to build into a larger network.

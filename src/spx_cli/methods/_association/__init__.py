@@ -66,7 +66,7 @@ def cluster_labels(features: Tensor, grid: Grid, iterations: int) -> Tensor:
     """Return the hard labels (B, H, W), int32, of `cluster`, with less work and memory; not differentiable."""
     if _compiled(features):
         return compiled.cluster_labels(features, initial_centres(features, grid), grid, iterations)
-    if fused := _fused_for(features):
+    if features.dtype == torch.float32 and (fused := fused_kernels(features.device)):
         labels: Tensor = fused.cluster_labels(features, grid, iterations)
         return labels
     return hard_labels(cluster(features, grid, iterations)[0], grid).int()
@@ -77,7 +77,7 @@ def nearest_labels(features: Tensor, grid: Grid, iterations: int) -> Tensor:
 
     iterations : times that pixels choose. A centre that nobody chose stays. Not differentiable.
     """
-    if fused := _fused_for(features):
+    if features.dtype == torch.float32 and (fused := fused_kernels(features.device)):
         labels: Tensor = fused.cluster_labels(features, grid, iterations, hard=True)
         return labels
     return plain.nearest_labels(features, initial_centres(features, grid), grid, iterations).int()
@@ -208,11 +208,6 @@ class SoftSuperpixels:
 
 def _compiled(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
-
-
-def _fused_for(features: Tensor) -> ModuleType | None:
-    fused = fused_kernels(features.device) if features.dtype == torch.float32 else None
-    return fused if fused and features.shape[1] <= fused.MOST_CHANNELS else None
 
 
 def _exact(x: Tensor) -> torch.autocast:
