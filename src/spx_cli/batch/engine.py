@@ -37,8 +37,12 @@ from spx_cli.types import Image
 _log = logging.getLogger(__name__)
 R = TypeVar("R")
 
-# Threads that decode, encode and wait for the disk beside the one that segments; a GPU takes all cores to feed.
-_IO_THREADS = 2
+# Threads that read and decode beside the one that segments; a GPU takes all cores to feed.
+_READERS = 2
+# Threads that encode and write; most of the time they wait for the disk to have a file for good.
+_WRITERS = 16
+# Pixels that may wait to be written; two images may in any case.
+_BACKLOG = 1 << 24
 # Groups under way on a GPU: one there, and two on the CPU before and after.
 _CUDA_GROUPS = 3
 # What a worker gets at a time lasts about so long: little to lose, enough to overlap one image with the next.
@@ -205,27 +209,34 @@ def _in_threads(job: Job[Any], tasks: Iterator[Task]) -> Generator[_Outcome]:
     groups: dict[tuple[int, ...], list[_Loaded]] = {}
     making: deque[Future[list[_Made]]] = deque()
     writing: deque[Future[_Outcome]] = deque()
-    with ThreadPoolExecutor(cores() if gpu else _IO_THREADS) as threads, _crew(gpu) as crew:
-        reading = deque(threads.submit(_read, job, task) for task in islice(tasks, ahead))
+    room = 2
+    with (
+        ThreadPoolExecutor(cores() if gpu else _READERS) as readers,
+        ThreadPoolExecutor(_WRITERS) as writers,
+        _crew(gpu) as crew,
+    ):
+        reading = deque(readers.submit(_read, job, task) for task in islice(tasks, ahead))
         try:
             while reading or groups or making:
                 if reading:
                     loaded = reading.popleft().result()
-                    reading.extend(threads.submit(_read, job, task) for task in islice(tasks, 1))
+                    reading.extend(readers.submit(_read, job, task) for task in islice(tasks, 1))
                     if isinstance(loaded, _Outcome):
                         yield loaded
                     else:
                         groups.setdefault(loaded.image.shape, []).append(loaded)
+                        room = max(2, 3 * _BACKLOG // loaded.image.size)
                 for group in _due(groups, size, last=not reading):
                     making.append(crew(_make, job, group))
                 while making and (not reading or len(making) >= _CUDA_GROUPS or making[0].done()):
-                    writing.extend(threads.submit(_write, job, *result) for result in making.popleft().result())
-                while writing and (len(writing) > ahead or writing[0].done()):
+                    writing.extend(writers.submit(_write, job, *result) for result in making.popleft().result())
+                while writing and (len(writing) > room or writing[0].done()):
                     yield writing.popleft().result()
             while writing:
                 yield writing.popleft().result()
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            for threads in (readers, writers):
+                threads.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
