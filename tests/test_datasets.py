@@ -10,11 +10,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from spx_cli.datasets import DATASETS, open_dataset
-from spx_cli.datasets.bsds500 import read_ground_truth
 from spx_cli.datasets.companions import list_files
 from spx_cli.datasets.flow import MAGIC
 from spx_cli.errors import DataError, FormatError, ImageError, LabelError, NothingToDo, UnknownName
-from spx_cli.io import write_labels
+from spx_cli.io import read_ground_truth, write_labels
 from spx_cli.io.remarks import Remarks
 from spx_cli.options import ReadOptions
 from spx_cli.registry import lookup
@@ -229,17 +228,17 @@ def test_an_unreadable_mat_is_named(tmp_path, damage):
     path = tmp_path / "x.mat"
     write_mat(path, halves(1, 2))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=r"cannot read .*x\.mat"):
+    with pytest.raises(FormatError, match=r"x\.mat: \S.{9}"):
         read_ground_truth(path)
 
 
 def test_a_mat_of_something_else_is_named(tmp_path):
     path = tmp_path / "x.mat"
     savemat(path, {"labels": halves()})
-    with pytest.raises(DataError, match=r"x\.mat holds no variable groundTruth"):
+    with pytest.raises(FormatError, match=r"x\.mat: holds no variable groundTruth"):
         read_ground_truth(path)
     savemat(path, {"groundTruth": 3})
-    with pytest.raises(DataError, match=r"cannot read .*x\.mat"):
+    with pytest.raises(FormatError, match=r"x\.mat: groundTruth \(1 x 1\) is no cell array of structs"):
         read_ground_truth(path)
 
 
@@ -316,7 +315,7 @@ def test_stanford_background(tmp_path):
     assert sample.ignore_label == 255
     for text in ("", "0 0\n1\n", "a b\n"):
         regions.write_text(text)
-        with pytest.raises(DataError, match=r"s\.regions\.txt"):
+        with pytest.raises(FormatError, match=r"s\.regions\.txt"):
             open_dataset("stanford-background", tmp_path)[0]
 
 
@@ -341,7 +340,7 @@ def test_sintel_as_it_unpacks(tmp_path):
 def test_damaged_flow_is_named(tmp_path, damage):
     picture(tmp_path / "a.png", size=(4, 6))
     (tmp_path / "a.flo").write_bytes(damage)
-    with pytest.raises(DataError, match=r"a\.flo"):
+    with pytest.raises(FormatError, match=r"a\.flo"):
         open_dataset("sintel", tmp_path)[0]
 
 
@@ -349,7 +348,7 @@ def test_truncated_flow_is_named(tmp_path):
     picture(tmp_path / "a.png", size=(4, 6))
     write_flow(tmp_path / "a.flo", np.zeros((4, 6, 2)))
     (tmp_path / "a.flo").write_bytes((tmp_path / "a.flo").read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"a\.flo is damaged: 203 bytes for a flow of 6x4"):
+    with pytest.raises(FormatError, match=r"a\.flo: damaged: 203 bytes for a flow of 6x4"):
         open_dataset("sintel", tmp_path)[0]
 
 
@@ -598,3 +597,28 @@ def test_a_range_for_the_images_of_a_data_set(tmp_path):
     assert (pickle.loads(pickle.dumps(dataset.reader())).load(dataset.entries[0]).image == 128).all()
     with pytest.raises(ImageError, match="more than the limit of 700"):
         open_dataset("folder", tmp_path, None, ReadOptions(max_pixels=700))[0]
+
+
+def test_a_mat_in_the_layout_of_the_bsds_is_truth_in_a_folder(tmp_path):
+    picture(tmp_path / "images/a.png")
+    write_mat(tmp_path / "labels/a.mat", halves(1, 2), halves(3, 1))
+    picture(tmp_path / "images/b.png")
+    savemat(tmp_path / "labels/b.mat", {"L": halves(4, 5), "N": 2})
+    dataset = open_dataset("folder", tmp_path)
+    a, b = dataset
+    assert [truth.max() for truth in (*a.truths, *b.truths)] == [2, 3, 5]
+    assert [dataset.annotations(entry) for entry in dataset.entries] == [2, 1]
+
+
+def test_damaged_lists_of_splits_are_named(tmp_path):
+    picture(tmp_path / "JPEGImages/1.jpg")
+    ids(tmp_path / "SegmentationClass/1.png", halves())
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(FormatError, match=r"val\.txt: not a list of names"):
+        open_dataset("voc", tmp_path, "val")
+    picture(tmp_path / "nyu/images/1.png")
+    ids(tmp_path / "nyu/labels/1.png", halves())
+    savemat(tmp_path / "nyu/splits.mat", {"other": [[2]]})
+    with pytest.raises(FormatError, match=r"splits\.mat: holds no numbers named testNdxs"):
+        open_dataset("nyuv2", tmp_path / "nyu", "test")

@@ -4,7 +4,10 @@ import errno
 import io
 import json
 import struct
+import time
+import tracemalloc
 import warnings
+import zipfile
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +23,18 @@ from PIL import ImageOps
 from scipy.io import savemat
 
 from spx_cli.errors import FormatError, ImageError, LabelError, ParameterError, SizeError, SpxError, UnknownName
-from spx_cli.io import FORMATS, IMAGE_SUFFIXES, atomic, polygons, read_image, read_labels, write_image, write_labels
+from spx_cli.io import (
+    FORMATS,
+    IMAGE_SUFFIXES,
+    atomic,
+    count_ground_truth,
+    polygons,
+    read_ground_truth,
+    read_image,
+    read_labels,
+    write_image,
+    write_labels,
+)
 from strategies import images, label_maps
 
 RNG = np.random.default_rng(7)
@@ -696,7 +710,7 @@ class TestReadLabels:
 
     def test_no_pickles(self, tmp_path):
         np.save(tmp_path / "a.npy", np.array([[{}]], object), allow_pickle=True)
-        with pytest.raises(FormatError, match="not a label map"):
+        with pytest.raises(LabelError, match="ids must be whole numbers, not object"):
             read_labels(tmp_path / "a.npy")
 
     def test_names(self, tmp_path):
@@ -803,9 +817,74 @@ class TestReadLabels:
         with pytest.raises(FormatError, match="'labels' or one array only, found a, b"):
             read_labels(tmp_path / "a.npz")
         np.testing.assert_array_equal(read_labels(tmp_path / "a.mat"), labels)
-        savemat(tmp_path / "a.mat", {"a": labels, "b": labels})
-        with pytest.raises(FormatError, match="found a, b"):
+        savemat(tmp_path / "a.mat", {"a": labels, "b": labels, "c": "text", "d": {"e": 1}})
+        with pytest.raises(FormatError, match=r"found a \(1 x 2\), b \(1 x 2\), c \(1 x 4 text\), d \(1 x 1 struct\)"):
             read_labels(tmp_path / "a.mat")
+
+    def test_what_may_stand_beside_a_matrix(self, tmp_path):
+        """[L, N] = superpixels(...), and an image."""
+        labels, path = RNG.integers(1, 9, (4, 6)), tmp_path / "a.mat"
+        savemat(path, {"L": labels.astype(float), "N": 8.0})
+        np.testing.assert_array_equal(read_labels(path), labels)
+        savemat(path, {"L": labels, "centres": np.zeros((8, 2))})
+        np.testing.assert_array_equal(read_labels(path, size=(4, 6)), labels)
+        with pytest.raises(FormatError, match=r"found L \(4 x 6\), centres \(8 x 2\)"):
+            read_labels(path)
+        savemat(path, {"labels": labels, "other": labels})
+        np.testing.assert_array_equal(read_labels(path), labels)
+        savemat(path, {"L": 5})
+        np.testing.assert_array_equal(read_labels(path), [[5]])
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_an_annotation_of_the_bsds(self, tmp_path, count):
+        cells = np.empty((1, count), object)
+        for i in range(count):
+            cells[0, i] = {"Boundaries": np.zeros((3, 4), bool), "Segmentation": np.full((3, 4), i + 1, np.uint16)}
+        savemat(tmp_path / "a.mat", {"groundTruth": cells})
+        assert count_ground_truth(tmp_path / "a.mat") == count
+        truths = read_ground_truth(tmp_path / "a.mat", size=(3, 4))
+        assert [truth.max() for truth in truths] == [*range(1, count + 1)]
+        if count == 1:
+            assert (read_labels(tmp_path / "a.mat") == 1).all()
+        else:
+            with pytest.raises(FormatError, match="groundTruth holds 2 annotations; a label map is one"):
+                read_labels(tmp_path / "a.mat")
+        with pytest.raises(SizeError, match=r"a\.mat: the map is 3 x 4, expected 4 x 3"):
+            read_ground_truth(tmp_path / "a.mat", size=(4, 3))
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        values=hnp.arrays(
+            st.sampled_from(
+                [np.dtype(order + kind) for order in "<>" for kind in ("f8", "f4", "i4", "i2", "u2", "u1", "i8", "u8")]
+            ),
+            hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+            elements=st.integers(0, 127),
+        ),
+        version=st.sampled_from(["4", "5"]),
+        compressed=st.booleans(),
+    )
+    def test_matrices_as_scipy_writes_them(self, tmp_path, values, version, compressed):
+        if version == "4" and values.dtype.kind + str(values.dtype.itemsize) in ("i8", "u8"):
+            values = values.astype(np.uint8)
+        savemat(
+            tmp_path / "a.mat",
+            {"labels": values, "b": 2.5},
+            format=version,
+            do_compression=compressed and version == "5",
+        )
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.mat"), values)
+
+    def test_a_matrix_of_a_big_endian_machine(self, tmp_path):
+        """By the book: a header, then one element of three and the numbers, of which none is small."""
+
+        def element(kind, content):
+            return struct.pack(">II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+        body = element(6, struct.pack(">II", 11, 0)) + element(5, struct.pack(">ii", 2, 3)) + element(1, b"labels")
+        body += element(4, np.arange(6, dtype=">u2").tobytes())
+        (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0".ljust(124) + b"\1\0MI" + element(14, body))
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.mat"), [[0, 2, 4], [1, 3, 5]])
 
     def test_newest_matlab(self, tmp_path):
         header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"
@@ -821,6 +900,134 @@ class TestReadLabels:
     def test_csv_of_the_benchmark(self, tmp_path):
         write_labels(tmp_path / "a.csv", np.array([[0, 1, 1], [2, 2, 10]]))
         assert (tmp_path / "a.csv").read_text() == "0,1,1\n2,2,10\n"
+
+
+def head_of_npy(shape, descr="<i4"):
+    head = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head
+
+
+def head_of_mat(shape, inside=b""):
+    body = struct.pack("<IIII", 6, 8, 6, 0) + struct.pack("<II2i", 5, 8, *shape) + struct.pack("<II8s", 1, 6, b"labels")
+    body += struct.pack("<II", 9, 8 * (shape[0] * shape[1] & 0xFFFFFFF)) + inside
+    return b"MATLAB 5.0".ljust(124) + b"\0\1IM" + struct.pack("<II", 14, len(body)) + body
+
+
+def zipped(name, content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+WIDE = json.dumps({"type": "FeatureCollection", "bbox": [0, 0, 2**30, 2**30], "features": []}).encode()
+COMB = {"type": "Polygon", "coordinates": [[[i % 2, 4000 * (i % 2)] for i in range(20000)]]}
+COMBS = {
+    "type": "FeatureCollection",
+    "bbox": [0, 0, 2, 4000],
+    "features": [{"properties": {"id": 1}, "geometry": COMB}],
+}
+
+
+class TestHostileMaps:
+    """Small files that claim to be, or that would become, more than memory holds: refused for what their head says."""
+
+    BOMBS = {  # noqa: RUF012
+        "a.npy": head_of_npy((2**30, 2**30)),
+        "b.npy": head_of_npy((2**62, 2**62)),
+        "a.npz": zipped("labels.npy", head_of_npy((2**20, 2**20))),
+        "a.mat": head_of_mat((2**30, 2**30)),
+        "four.mat": struct.pack("<5i7s", 0, 2**30, 2**30, 0, 7, b"labels\0"),
+        "a.png": png(np.zeros((1, 1), int), 8, 0, size=(1, 1)).replace(
+            struct.pack(">II", 1, 1), struct.pack(">II", 2**30, 2**30)
+        ),
+        "a.gif": b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\x80\0\0" + bytes(6) + b",",
+        "a.pgm": b"P5 100000 100000 255\n",
+        "a.csv": b"1," * 2**21,
+        "rows.csv": b"1\n" * 2**21,
+        "a.geojson": WIDE,
+        "comb.geojson": json.dumps(COMBS).encode(),
+        "a.svg": b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1073741824 1073741824">'
+        b'<path data-id="4" d="M0 0h2v1h-2z"/></svg>',
+        "lol.svg": b'<!DOCTYPE l [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
+        b'<svg xmlns="http://www.w3.org/2000/svg">&b;</svg>',
+    }
+
+    @pytest.mark.parametrize("size", [None, (40, 60)])
+    @pytest.mark.parametrize("name", BOMBS)
+    def test_bombs(self, tmp_path, name, size):
+        (tmp_path / name).write_bytes(self.BOMBS[name])
+        tracemalloc.start()
+        started = time.process_time()
+        with pytest.raises(SpxError, match=name) as caught:
+            read_labels(tmp_path / name, size=size, max_pixels=10**5)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(str(caught.value)) < 400
+        assert used < 2**27
+        assert time.process_time() - started < 20  # they took minutes
+
+    def test_a_bomb_of_tiff(self, tmp_path):
+        data = tiff(np.zeros((3, 5), np.uint8))
+        big = data.replace(struct.pack("<HHII", 256, 4, 1, 5), struct.pack("<HHII", 256, 4, 1, 2**30))
+        big = big.replace(struct.pack("<HHIHH", 256, 3, 1, 5, 0), struct.pack("<HHII", 256, 4, 1, 2**30))
+        assert big != data
+        (tmp_path / "a.tif").write_bytes(big)
+        with pytest.raises(FormatError, match="more than the limit of"):
+            read_labels(tmp_path / "a.tif")
+        with pytest.raises(SizeError, match="expected 3 x 5"):
+            read_labels(tmp_path / "a.tif", size=(3, 5))
+        with pytest.raises(ImageError, match="more than the limit of"):
+            read_image(big)
+
+    def test_pages_in_a_circle(self):
+        data = tiff(np.zeros((3, 5), np.uint8))
+        first = struct.unpack("<I", data[4:8])[0]
+        count = struct.unpack("<H", data[first : first + 2])[0]
+        link = first + 2 + 12 * count
+        assert data[link : link + 4] == bytes(4)
+        with pytest.raises(ImageError, match="follow each other in a circle"):
+            read_image(data[:link] + struct.pack("<I", first) + data[link + 4 :])
+
+    def test_what_libtiff_says_is_an_error_and_not_printed(self, capfd):
+        data = bytearray(encoded(PHOTO, "TIFF", compression="tiff_lzw"))
+        data[12:48] = b"\xff" * 36
+        with pytest.raises(ImageError, match=r"<bytes>: damaged: Using code not yet in table$"):
+            read_image(bytes(data))
+        assert capfd.readouterr().err == ""
+        with pytest.raises(OSError, match="decoder"):  # read by Pillow alone it prints as ever
+            pillow.open(io.BytesIO(data)).load()
+        assert "not yet in table" in capfd.readouterr().err
+
+    def test_files_that_once_did_harm(self, shared, capfd):
+        for path in sorted((shared / "cases/damaged").glob("images/*")):
+            with pytest.raises(ImageError, match=path.name) as caught:
+                read_image(path)
+            assert len(str(caught.value)) < 500
+        for path in sorted((shared / "cases/damaged").glob("[lt]*/*.mat")):
+            for read in (read_labels, read_ground_truth):
+                with pytest.raises(FormatError, match=path.name):
+                    read(path)
+        assert capfd.readouterr().err == ""
+
+    def test_bombs_by_pillows_own_limit(self):
+        for data in (
+            b"GIF89a\1\0\1\0\0\0\0," + struct.pack("<HHHH", 0, 0, 65535, 65535) + b"\0\2\0;",
+            b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<II", 10, 2) + b"\xff" * 6,
+        ):
+            with pytest.raises(ImageError, match=r"<bytes>: "):
+                read_image(data)
+
+    def test_messages_are_short_and_printable(self, tmp_path):
+        np.savez(tmp_path / "a.npz", **{f"an_array_of_a_long_name_{i:05}": np.zeros(1) for i in range(300)})
+        savemat(tmp_path / "a.mat", {f"v{i:05}": np.zeros((2, 2)) for i in range(300)})
+        (tmp_path / "four.mat").write_bytes(struct.pack("<5i99s", 0, 2, 1, 0, 99, b"\n\0\x1b[2J" * 20) + bytes(8))
+        for name in ("a.npz", "a.mat", "four.mat"):
+            with pytest.raises(FormatError) as caught:
+                read_labels(tmp_path / name)
+            text = str(caught.value).removeprefix(str(tmp_path))
+            assert len(text) < 700
+            assert text.isprintable()
 
 
 def inside(rings, y, x):

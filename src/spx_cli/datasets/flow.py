@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spx_cli.datasets.base import Dataset, Entry, Layout, Sample
-from spx_cli.errors import DataError
+from spx_cli.errors import FormatError
+from spx_cli.io.files import reading
 from spx_cli.types import Image
 
 MAGIC = 202021.25
@@ -44,14 +45,12 @@ class Middlebury(FlowDataset):
 
 
 def read_flow(path: Path) -> NDArray[np.float32]:
-    """Return the flow of a .flo file, (H, W, 2) float32 as (x, y) displacement in pixels; DataError if damaged."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(MAGIC):
-        raise DataError(f"{path} is not a .flo file: it does not begin with {MAGIC}")
-    width, height = (int(n) for n in np.frombuffer(data, "<i4", 2, 4))
-    if width < 1 or height < 1 or len(data) != 12 + 8 * width * height:
-        raise DataError(f"{path} is damaged: {len(data)} bytes for a flow of {width}x{height}")
-    return np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
+    """Return the flow of a .flo file, (H, W, 2) float32 as (x, y) displacement in pixels; FormatError if damaged."""
+    with reading(path, "flow") as file:
+        head, length = file.read(12), path.stat().st_size
+        if len(head) < 12 or np.frombuffer(head, "<f4", 1)[0] != np.float32(MAGIC):
+            raise FormatError(f"not a .flo file: it does not begin with {MAGIC}")
+        width, height = (int(n) for n in np.frombuffer(head, "<i4", 2, 4))
+        if width < 1 or height < 1 or length != 12 + 8 * width * height:
+            raise FormatError(f"damaged: {length} bytes for a flow of {width}x{height}")
+        return np.frombuffer(file.read(), "<f4").reshape(height, width, 2).astype(np.float32)

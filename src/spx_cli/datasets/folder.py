@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from spx_cli.datasets.base import Entry, Layout, PictureDataset, missing
+from spx_cli.datasets.base import Entry, Layout, PictureDataset, Sample, missing
 from spx_cli.datasets.companions import list_files, plain
 from spx_cli.errors import DataError
-from spx_cli.io import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from spx_cli.io import IMAGE_SUFFIXES, LABEL_SUFFIXES, count_ground_truth, read_ground_truth, read_labels
 from spx_cli.io.walk import kinds
+from spx_cli.types import Image
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,19 @@ class Folder(PictureDataset):
         """Whether a split that is not in `splits` can be asked for."""
         return split not in ("", ".", "..") and "/" not in split
 
+    def annotations(self, entry: Entry) -> int:
+        """Return how many annotations the files of an entry hold."""
+        return sum(_held(path) or 1 for path in entry.truths)
+
+    def read(self, entry: Entry, image: Image) -> Sample:
+        """Return the sample whose image has been read; a .mat in the layout of the BSDS holds several annotations."""
+        size = image.shape[:2]
+        each = (
+            read_ground_truth(path, size=size) if _held(path) else (read_labels(path, size=size),)
+            for path in entry.truths
+        )
+        return Sample(entry.id, image, tuple(truth for truths in each for truth in truths))
+
     def find(self) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
         """Return the samples, and a line for each image or annotation that lacks the other."""
         part = self.split or ""
@@ -60,6 +74,11 @@ class Folder(PictureDataset):
                 ambiguous = [f"{paths[0]} and {paths[1]}: which is the map of {n}?" for n, paths in twice.items()]
                 return entries, (*unpaired, *ambiguous)
         raise missing(self, [f"{images_at.relative_to(self.root)}/<images>" for images_at, _ in places])
+
+
+def _held(path: Path) -> int:
+    """Return how many annotations a .mat in the layout of the BSDS holds, 0 for any other file."""
+    return count_ground_truth(path) if path.suffix.lower() == ".mat" else 0
 
 
 Named = dict[str, list[Path]]

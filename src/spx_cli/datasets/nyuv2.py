@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from scipy.io import loadmat
-
 from spx_cli.datasets.base import Entry, Layout, PictureDataset, Sample, text
 from spx_cli.errors import DataError
+from spx_cli.io import mat
+from spx_cli.io.files import reading
 from spx_cli.types import Image
 
 WIDTH, HEIGHT = 608, 448
@@ -26,7 +26,8 @@ class NYUv2(PictureDataset):
             raise DataError(
                 f"no {path}: it tells which images belong to split {self.split}; leave out the split for all"
             )
-        return {f"{int(i):04d}" for i in loadmat(path)[self.splits[self.split]].ravel()}
+        with reading(path, "list of splits") as file:
+            return {f"{int(i):04d}" for i in mat.read_vector(file, self.splits[self.split]).tolist()}
 
     def read(self, entry: Entry, image: Image) -> Sample:
         """Return the sample without the 16 pixels at each side that the depth camera's registration leaves empty."""

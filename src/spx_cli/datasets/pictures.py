@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from spx_cli.datasets.base import Layout, PictureDataset
 from spx_cli.errors import DataError
+from spx_cli.io.files import reading
 
 
 class VOC(PictureDataset):
@@ -25,7 +26,8 @@ class VOC(PictureDataset):
             raise DataError(
                 f"no {path}: it tells which images belong to split {self.split}; leave out the split for all"
             )
-        return set(path.read_text().split())
+        with reading(path, "list of names") as file:
+            return set(file.read().decode().split())
 
 
 class VOCObjects(VOC):

@@ -6,7 +6,15 @@ To add a label format: write a `read_foo` and a `write_foo` in labels.py and add
 from spx_cli.io.contours import CONTOUR_FORMATS, CONTOUR_SUFFIXES, read_contours, write_contours
 from spx_cli.io.files import atomic, sweep
 from spx_cli.io.image import IMAGE_SUFFIXES, MAX_PIXELS, read_image, read_picture, write_image
-from spx_cli.io.labels import FORMATS, LABEL_SUFFIXES, Format, read_labels, write_labels
+from spx_cli.io.labels import (
+    FORMATS,
+    LABEL_SUFFIXES,
+    Format,
+    count_ground_truth,
+    read_ground_truth,
+    read_labels,
+    write_labels,
+)
 
 __all__ = [
     "CONTOUR_FORMATS",
@@ -17,7 +25,9 @@ __all__ = [
     "MAX_PIXELS",
     "Format",
     "atomic",
+    "count_ground_truth",
     "read_contours",
+    "read_ground_truth",
     "read_image",
     "read_labels",
     "read_picture",

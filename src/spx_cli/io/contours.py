@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 from PIL import PngImagePlugin
 
-from spx_cli.errors import FormatError, LabelError, SpxError
+from spx_cli.errors import FormatError, LabelError
 from spx_cli.io import tiff
 from spx_cli.io.codec import open_header
-from spx_cli.io.files import DAMAGE, atomic, reason
+from spx_cli.io.files import atomic, reading
 from spx_cli.io.image import PNG_OPTIONS
-from spx_cli.io.labels import FORMATS, Wanted
+from spx_cli.io.labels import FORMATS, Wanted, read_npy
 from spx_cli.registry import unknown
 from spx_cli.types import Contours
 
@@ -38,17 +38,11 @@ def read_contours(path: str | Path, *, size: tuple[int, int] | None = None) -> C
     suffix = Path(path).suffix.lower()
     if suffix not in CONTOUR_SUFFIXES:
         raise unknown("suffix of a contour map", suffix, CONTOUR_SUFFIXES)
-    try:
-        with Path(path).open("rb") as file:
-            values = _READERS[suffix](file)
+    with reading(path, "contour map") as file:
+        values = _READERS[suffix](file)
         if size is not None and values.shape == (2 * size[0] + 1, 2 * size[1] + 1):
             values = values[2::2, 2::2]
         contours = _scaled(values)
-    except SpxError as error:
-        raise type(error)(f"{path}: {error}") from None
-    except DAMAGE as error:
-        refused = isinstance(error, OSError) and error.errno is not None
-        raise FormatError(f"{path}: {'' if refused else 'not a contour map: '}{reason(error)}") from error
     if size is not None and contours.shape != tuple(size):
         found = " x ".join(map(str, contours.shape))
         raise LabelError(f"{path}: the contour map is {found}, expected {size[0]} x {size[1]}")
@@ -68,8 +62,7 @@ def write_contours(path: str | Path, contours: NDArray[Any], *, format: str = "p
 
 def _scaled(values: NDArray[Any]) -> Contours:
     """Return values of any accepted kind as float32 (H, W) in 0 to 1, C order."""
-    if values.ndim != 2 or values.size == 0:
-        raise FormatError(f"a contour map has shape (H, W), at least 1 x 1, not {values.shape}")
+    _check(values.shape, values.dtype)
     if values.dtype in (np.uint8, np.uint16):
         return np.ascontiguousarray(values / np.float32(np.iinfo(values.dtype).max), np.float32)
     if values.dtype.kind not in "bf":
@@ -78,6 +71,12 @@ def _scaled(values: NDArray[Any]) -> Contours:
         wrong = values[~((values >= 0) & (values <= 1))][0]
         raise FormatError(f"contours of floats lie in 0 to 1, found {wrong}")
     return np.ascontiguousarray(values, np.float32)
+
+
+def _check(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise FormatError(f"a contour map has shape (H, W), at least 1 x 1, not {shape}")
+    _ANY.check(*shape)
 
 
 def _read_png(file: BinaryIO) -> NDArray[Any]:
@@ -99,7 +98,7 @@ _READERS: dict[str, Callable[[BinaryIO], NDArray[Any]]] = {
     ".png": _read_png,
     ".tif": _read_tiff,
     ".tiff": _read_tiff,
-    ".npy": lambda file: FORMATS["npy"].read(file, _ANY),
+    ".npy": lambda file: read_npy(file, _check),
     ".mat": lambda file: FORMATS["mat"].read(file, _ANY),
 }
 

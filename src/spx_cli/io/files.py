@@ -13,9 +13,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from spx_cli.errors import SpxError
+from PIL import Image as pillow
+
+from spx_cli.errors import FormatError, SpxError
 
 try:
     import fcntl
@@ -40,16 +42,37 @@ DAMAGE = (
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
+    pillow.DecompressionBombError,
 )
 
 
 _START, _END = ".spx-", ".part"
 
 
+_LONGEST = 300  # characters of a message that a library gave
+
+
 def reason(error: BaseException) -> str:
-    """Return what went wrong as one line: the system's words for an OSError, else the message or the error's name."""
+    """Return what went wrong as one line: the system's words for an OSError, else the message or the error's name.
+
+    A message that quotes a damaged file may hold anything: what cannot be printed is escaped, and it is cut short.
+    """
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return " ".join(text.split())
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text[: 2 * _LONGEST].split()))
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."
+
+
+@contextmanager
+def reading(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """Open a file to be read as `what`; each error names it, and what a decoder raises becomes a FormatError."""
+    try:
+        with Path(path).open("rb") as file:
+            yield file
+    except SpxError as error:
+        raise type(error)(f"{path}: {error}") from None
+    except DAMAGE as error:
+        refused = isinstance(error, OSError) and error.errno is not None  # by the system, not by a decoder
+        raise FormatError(f"{path}: {'' if refused else f'not a {what}: '}{reason(error)}") from error
 
 
 @contextmanager

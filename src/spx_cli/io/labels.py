@@ -1,8 +1,11 @@
 """Label maps in every format of the table FORMATS; what is written is read back exactly."""
 
 import json
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -10,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from spx_cli.errors import FormatError, LabelError, SizeError, SpxError
-from spx_cli.io import tiff
-from spx_cli.io.files import DAMAGE, atomic, reason
+from spx_cli.errors import FormatError, LabelError, SizeError
+from spx_cli.io import mat, tiff
+from spx_cli.io.files import atomic, reading
 from spx_cli.io.ids import read_ids
 from spx_cli.io.image import MAX_PIXELS, PNG_OPTIONS
 from spx_cli.registry import unknown
@@ -20,6 +23,8 @@ from spx_cli.types import Labels
 
 Size = tuple[int, int]
 _MAX_ID: int = np.iinfo(np.int32).max
+_LONGEST_NUMBER = 64  # characters of a number in a table, with its comma
+_LONGEST_TEXT, _LONGEST_PIXEL = 1 << 26, 256  # bytes of a table's line or of polygons; of these for each pixel of a map
 _MAX_PNG: int = np.iinfo(np.uint16).max
 
 
@@ -44,7 +49,8 @@ def read_labels(
 
     The suffix decides on the format: those of FORMATS, and pictures of ids in .bmp, .gif and .pgm. In a picture of any
     depth the ids are grey levels or palette indices as stored; colour is grey where its channels agree (or are 0 all
-    over). An .npz or .mat file holds `labels`, or one array only. Whole numbers stored as floats are accepted.
+    over). An .npz or .mat file holds `labels`, or one array only; beside that of a .mat there may be single numbers and
+    matrices of another size. Whole numbers stored as floats are accepted.
 
     size : (height, width) that the map must have, for example its image's; GeoJSON of another tool may need it.
     max_pixels : a larger map is refused before it is decoded.
@@ -57,16 +63,26 @@ def read_labels(
     if read is None:
         raise unknown("suffix of a label map", Path(path).suffix, READERS)
     wanted = Wanted(size, max_pixels, colours)
-    try:
-        with Path(path).open("rb") as file:
-            labels = _checked(read(file, wanted))
+    with reading(path, "label map") as file:
+        labels = _checked(read(file, wanted))
         wanted.check(*labels.shape)
-    except SpxError as error:
-        raise type(error)(f"{path}: {error}") from None
-    except DAMAGE as error:
-        refused = isinstance(error, OSError) and error.errno is not None
-        raise FormatError(f"{path}: {'' if refused else 'not a label map: '}{reason(error)}") from error
-    return labels
+        return labels
+
+
+def read_ground_truth(path: str | Path, *, size: Size | None = None) -> tuple[Labels, ...]:
+    """Return all segmentations of a BSDS .mat file, int32 (H, W), in the order of the file.
+
+    size : (height, width) that they must have. Raises FormatError for a file of something else, else as `read_labels`.
+    """
+    wanted = Wanted(size)
+    with reading(path, "BSDS annotation") as file:
+        return tuple(_checked(matrix) for matrix in mat.read_ground_truth(file, wanted.check))
+
+
+def count_ground_truth(path: str | Path) -> int:
+    """Return how many segmentations `read_ground_truth` will find in a .mat file, 0 in one of something else."""
+    with reading(path, "MATLAB file") as file:
+        return mat.count_ground_truth(file)
 
 
 def write_labels(
@@ -102,12 +118,16 @@ def _format_of(path: str | Path) -> str:
     raise unknown("suffix of a label map", suffix, [s for form in FORMATS.values() for s in form.suffixes])
 
 
+def _check_kind(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise LabelError(f"a label map has shape (H, W), at least 1 x 1, not {shape}")
+    if dtype.kind not in "buif":
+        raise LabelError(f"ids must be whole numbers, not {dtype}")
+
+
 def _checked(values: NDArray[Any]) -> Labels:
     """Return a map as int32 (H, W), C order; LabelError names the first thing wrong with it."""
-    if values.ndim != 2 or values.size == 0:
-        raise LabelError(f"a label map has shape (H, W), at least 1 x 1, not {values.shape}")
-    if values.dtype.kind not in "buif":
-        raise LabelError(f"ids must be whole numbers, not {values.dtype}")
+    _check_kind(values.shape, values.dtype)
     if values.dtype.kind == "f":
         broken = values[~(np.isfinite(values) & (values == np.trunc(values)))]
         if broken.size:
@@ -137,8 +157,29 @@ def _write_tiff(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> 
     )
 
 
+def read_npy(file: BinaryIO, check: Callable[[tuple[int, ...], np.dtype[Any]], None]) -> NDArray[Any]:
+    """Return the array in a .npy file; `check` raises for a shape or a type that cannot be, before numbers are read."""
+    version = np.lib.format.read_magic(file)
+    heads = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in heads:
+        raise FormatError(f"a NumPy file of version {version}")
+    shape, by_columns, dtype = heads[version](file)
+    check(shape, dtype)
+    if dtype.hasobject:
+        raise FormatError(f"an array of {dtype}, which could run code as it is read")
+    count = prod(shape)
+    content = file.read(count * dtype.itemsize)
+    if len(content) < count * dtype.itemsize:
+        raise FormatError("the numbers end too early")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+
+
 def _read_npy(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
-    return np.lib.format.read_array(file, allow_pickle=False)
+    def check(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        _check_kind(shape, dtype)
+        wanted.check(*shape)
+
+    return read_npy(file, check)
 
 
 def _write_npy(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -146,8 +187,11 @@ def _write_npy(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
 
 
 def _read_npz(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
-    with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-        return np.asarray(archive[_the_array(archive.files)])
+    with zipfile.ZipFile(file) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".npy")]
+        name = _the_array([name.removesuffix(".npy") for name in members])
+        with archive.open(f"{name}.npy") as member:
+            return _read_npy(cast(BinaryIO, member), wanted)
 
 
 def _write_npz(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -155,17 +199,7 @@ def _write_npz(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
 
 
 def _read_mat(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        held = loadmat(cast(Any, file))
-    except NotImplementedError:
-        raise FormatError("a MATLAB 7.3 file; save it with -v7") from None
-    except MatReadError as error:
-        raise FormatError(f"not a MATLAB file: {reason(error)}") from error
-    maps = {name: v for name, v in held.items() if isinstance(v, np.ndarray) and v.ndim == 2 and v.dtype.kind in "buif"}
-    return maps[_the_array(list(maps))]
+    return mat.read_map(file, wanted.size, wanted.check)
 
 
 def _write_mat(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -181,15 +215,34 @@ def _the_array(names: list[str]) -> str:
     if "labels" in names:
         return "labels"
     if len(names) != 1:
-        raise FormatError(f"needs an array named 'labels' or one array only, found {', '.join(names) or 'none'}")
+        shown = ", ".join(name[:40] for name in names[:12]) + (", ..." if len(names) > 12 else "")
+        raise FormatError(f"needs an array named 'labels' or one array only, found {shown or 'none'}")
     return names[0]
 
 
 def _read_csv(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
-    text = file.read().decode("utf-8-sig")
-    if not text.strip():
+    lines = _lines(file, wanted)
+    first = next(lines, None)
+    if first is None:
         raise FormatError("the file is empty")
-    return np.loadtxt(text.splitlines(), np.float64, delimiter=",", ndmin=2)
+    return np.loadtxt(chain([first], lines), np.float64, delimiter=",", ndmin=2)
+
+
+def _lines(file: BinaryIO, wanted: Wanted) -> Iterator[str]:
+    """Yield the lines of a table that are not blank; no more is read than a map may hold."""
+    longest = min(_LONGEST_TEXT, _LONGEST_NUMBER * (wanted.size[1] if wanted.size else wanted.max_pixels))
+    height = width = 0
+    while data := file.readline(longest + 1):
+        if len(data) > longest:
+            raise FormatError(f"a line of more than {longest:,} bytes")
+        line = data.decode("utf-8" if height else "utf-8-sig")
+        if line.strip():
+            height, width = height + 1, width or line.count(",") + 1
+            if not wanted.size:
+                wanted.check(height, width)
+            elif height > wanted.size[0]:
+                raise SizeError(f"the map has more than {wanted.size[0]} rows")
+            yield line
 
 
 def _write_csv(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -197,10 +250,21 @@ def _write_csv(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> N
         file.write((",".join(map(str, row)) + "\n").encode())
 
 
+def _text(file: BinaryIO, wanted: Wanted) -> bytes:
+    """Return the content of a file of polygons, unless it is longer than those of any map of that size can be."""
+    pixels = wanted.size[0] * wanted.size[1] if wanted.size else 0
+    most = max(_LONGEST_TEXT, _LONGEST_PIXEL * pixels)
+    text = file.read(most + 1)
+    if len(text) > most:
+        told = "" if wanted.size else "; say how large the map is (size=)"
+        raise FormatError(f"more than {most:,} bytes of polygons{told}")
+    return text
+
+
 def _read_geojson(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     from spx_cli.io import polygons
 
-    return polygons.from_geojson(json.load(file), wanted.size)
+    return polygons.from_geojson(json.loads(_text(file, wanted)), wanted.size, wanted.check)
 
 
 def _write_geojson(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:
@@ -212,7 +276,7 @@ def _write_geojson(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) 
 def _read_svg(file: BinaryIO, wanted: Wanted) -> NDArray[Any]:
     from spx_cli.io import polygons
 
-    return polygons.from_svg(file.read(), wanted.size)
+    return polygons.from_svg(_text(file, wanted), wanted.size, wanted.check)
 
 
 def _write_svg(file: BinaryIO, labels: Labels, metadata: Mapping[str, Any]) -> None:

@@ -14,7 +14,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.errors import FormatError, LabelError
+from spx_cli.io.codec import CheckSize
 from spx_cli.types import Labels
+
+_MOST_CROSSINGS = 16  # of edges and rows, for each pixel; those of a map that nothing overlaps are about two
 
 Ring = NDArray[np.int32]  # (N, 2) corners as (x, y), not closed
 
@@ -65,6 +68,10 @@ def fill(shapes: list[tuple[int, list[NDArray[np.float64]]]], size: tuple[int, i
     owner = np.repeat(np.arange(len(shapes)), [len(rings) for _, rings in shapes])
     if not (size[0] > 0 and size[1] > 0 and (corners >= 0).all() and (corners <= size[::-1]).all()):
         raise LabelError(f"polygons leave the map, which is {size[0]} x {size[1]} pixels")
+    heights = np.abs(np.diff(np.ceil(corners[:, 1] - 0.5)))
+    heights[ends[:-1] - 1] = 0  # from one ring to the next
+    if heights.sum() > _MOST_CROSSINGS * (size[0] + 1) * (size[1] + 1):
+        raise FormatError("polygons overlap too often for a label map")
     keys = np.empty(_crossings(corners, ends, owner, *size, np.empty(0, np.int64)), np.int64)
     _crossings(corners, ends, owner, *size, keys)
     keys.sort()
@@ -95,10 +102,13 @@ def to_geojson(labels: Labels) -> dict[str, Any]:
     }
 
 
-def from_geojson(document: Any, size: tuple[int, int] | None) -> Labels:
+def from_geojson(
+    document: Any, size: tuple[int, int] | None, check_size: CheckSize = lambda height, width: None
+) -> Labels:
     """Return the map that Polygon and MultiPolygon features with a property `id` fill, in pixels, y down.
 
     size : (height, width) where the document has no `bbox`; without both the polygons' extent is the size.
+    check_size : called with height and width before the map is filled.
     """
     if not isinstance(document, dict) or document.get("type") != "FeatureCollection":
         raise FormatError("not a GeoJSON FeatureCollection")
@@ -119,6 +129,7 @@ def from_geojson(document: Any, size: tuple[int, int] | None) -> Labels:
     elif size is None:
         x, y = np.max([ring.max(0) for _, rings in shapes for ring in rings], axis=0)
         size = (int(np.ceil(y)), int(np.ceil(x)))
+    check_size(*size)
     return fill(shapes, size)
 
 
@@ -138,8 +149,13 @@ def to_svg(labels: Labels) -> str:
     )
 
 
-def from_svg(text: bytes, size: tuple[int, int] | None) -> Labels:
-    """Return the map that the paths with a `data-id` fill; `viewBox`, else `size`, gives height and width."""
+def from_svg(text: bytes, size: tuple[int, int] | None, check_size: CheckSize = lambda height, width: None) -> Labels:
+    """Return the map that the paths with a `data-id` fill; `viewBox`, else `size`, gives height and width.
+
+    check_size : called with height and width before the map is filled.
+    """
+    if b"<!ENTITY" in text:
+        raise FormatError("the SVG defines entities, which may stand for more than memory holds")
     root = ElementTree.fromstring(text)
     shapes = [
         (_id(path.attrib["data-id"]), list(_rings(path.attrib["d"])))
@@ -153,6 +169,7 @@ def from_svg(text: bytes, size: tuple[int, int] | None) -> Labels:
         size = (int(height), int(width))
     if size is None:
         raise FormatError("the SVG has no viewBox, so its size is unknown")
+    check_size(*size)
     return fill(shapes, size)
 
 

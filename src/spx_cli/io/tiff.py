@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -9,12 +10,14 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
 from spx_cli.errors import SpxError
+from spx_cli.io import libtiff
 from spx_cli.io.codec import CheckSize, join_bytes, open_header, unpacked
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6  # PhotometricInterpretation
 PREMULTIPLIED, STRAIGHT = 1, 2  # ExtraSamples
 _JPEG = 7  # Compression; its decoder turns YCbCr into RGB
 _REDUCED, _MASK = 1, 4  # NewSubfileType
+_MOST_PAGES = 1000
 
 # Without a handler of its own, what tifffile says of odd tags would reach stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -36,15 +39,7 @@ def read_tiff(file: BinaryIO, error: type[SpxError], check_size: CheckSize) -> T
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
-        # an overview or a mask that belongs to a page is not another image
-        every: Any = tiff.pages
-        pages = [p for p in every if not p.tags.valueof("NewSubfileType", default=0) & (_REDUCED | _MASK)]
-        if len(pages) != 1:
-            raise error(
-                f"the TIFF holds {len(pages)} pages; split it into one file per page, for example with "
-                "tifffile.imwrite('page0.tif', tifffile.imread(FILE, key=0))"
-            )
-        page = pages[0]
+        page = _the_page(tiff, error)
         separate, depth, height, width, contiguous = page.shaped
         bands = separate * contiguous
         if depth > 1:
@@ -67,6 +62,24 @@ def read_tiff(file: BinaryIO, error: type[SpxError], check_size: CheckSize) -> T
             page.colormap,
             int(page.tags.valueof("Orientation", default=1)),
         )
+
+
+def _the_page(tiff: Any, error: type[SpxError]) -> Any:
+    """Return the one page; overviews and masks that belong to it are no further ones."""
+    pages, places = [], set()
+    for page in islice(tiff.pages, _MOST_PAGES):
+        if page.offset in places:
+            raise error("damaged: its pages follow each other in a circle")
+        places.add(page.offset)
+        if not page.tags.valueof("NewSubfileType", default=0) & (_REDUCED | _MASK):
+            pages.append(page)
+    if len(pages) != 1:
+        many = f"{len(pages)} pages" + (" or more" if len(places) == _MOST_PAGES else "")
+        raise error(
+            f"the TIFF holds {many}; split it into one file per page, for example with "
+            "tifffile.imwrite('page0.tif', tifffile.imread(FILE, key=0))"
+        )
+    return pages[0]
 
 
 def check_pixels(height: int, width: int, limit: float, error: type[SpxError]) -> None:
@@ -98,6 +111,17 @@ def _samples(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
 
 
 def _samples_by_pillow(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
+    with libtiff.errors() as told:
+        try:
+            samples = _unpacked_by_pillow(page, file, error)
+        except OSError as cause:  # which knows less
+            raise error(f"damaged: {'; '.join(told)}") if told else cause from None
+    if told:
+        raise error(f"damaged: {'; '.join(told)}")
+    return samples
+
+
+def _unpacked_by_pillow(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
     image = open_header(TiffImageFile, file)
     mode, raw = image.mode, image.tile[0].args[0]
     if mode in ("RGB", "RGBA") and raw == f"{mode};16N" and page.planarconfig == 1:
