@@ -335,7 +335,7 @@ def _slic_times(options: argparse.Namespace) -> None:
     from spx_cli.methods._association import Grid
     from spx_cli.methods._graphs import Graphs
     from spx_cli.methods._grid import grid_shape
-    from spx_cli.methods._torch import rgb_to_lab, scaled_inputs, stack
+    from spx_cli.methods._torch import scaled_inputs, stack, tensor_to_lab
 
     height, width, k = (96, 144, 24) if options.quick else (960, 1280, 1000)
     (image,), where = photos(options, height, width, 1), torch.device(options.device)
@@ -350,7 +350,10 @@ def _slic_times(options: argparse.Namespace) -> None:
         x = stack([image], where)
         keep(options, **row, kind="device, eager", **clock(lambda: infer(x), options.device, seconds))
         keep(
-            options, **row, kind="Lab", **clock(lambda: scaled_inputs(rgb_to_lab(x), 0.1, 0.1), options.device, seconds)
+            options,
+            **row,
+            kind="Lab",
+            **clock(lambda: scaled_inputs(tensor_to_lab(x), 0.1, 0.1), options.device, seconds),
         )
         if where.type == "cuda":
             for _ in range(2):

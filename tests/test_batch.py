@@ -15,7 +15,7 @@ from PIL import Image
 import standin
 from spx_cli.batch.engine import segment_files
 from spx_cli.batch.inputs import collect, read_list
-from spx_cli.batch.manifest import NAME, Entry, Manifest
+from spx_cli.batch.manifest import NAME, Made, Manifest
 from spx_cli.errors import NothingToDo, ParameterError, UnknownName, WeightsError
 from spx_cli.io import FORMATS, read_image, read_labels
 from spx_cli.pool import spread
@@ -471,8 +471,8 @@ def test_what_a_damaged_line_says_counts_for_nothing(photos):
 def test_a_torn_line_does_not_swallow_the_next(tmp_path):
     (tmp_path / NAME).write_bytes(b'["torn')
     with Manifest(tmp_path) as manifest:
-        manifest.done(tmp_path / "a.png", Entry("recipe", "digest", 3))
-    assert Manifest(tmp_path).entries == {"a.png": Entry("recipe", "digest", 3)}
+        manifest.done(tmp_path / "a.png", Made("recipe", "digest", 3))
+    assert Manifest(tmp_path).entries == {"a.png": Made("recipe", "digest", 3)}
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.methods import create
-from spx_cli.methods._contours import contour_loss, contour_maps
+from spx_cli.methods._contours import chances, contour_loss
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods.base import finished
 from spx_cli.training.state import State
@@ -43,12 +43,11 @@ def test_flow_has_no_contours():
 def test_maps_are_probabilities_at_the_size_of_the_image(size):
     scores = torch.zeros(2, 4, 6)
     scores[1] = 20
-    maps = contour_maps(scores, size, 2)
-    assert [m.shape for m in maps] == [size, size]
-    assert all(m.dtype == np.float32 for m in maps)
+    maps = chances(scores, size)
+    assert maps.shape == (2, *size)
+    assert maps.dtype == torch.float32
     np.testing.assert_allclose(maps[0], 0.5)
     np.testing.assert_allclose(maps[1], 1)
-    assert list(contour_maps(None, size, 2)) == [None, None]
 
 
 def picture():

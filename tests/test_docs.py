@@ -1,8 +1,11 @@
 """The README names everything that the tables hold, and what it shows runs."""
 
 import ast
+import doctest
+import pkgutil
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from spx_cli.datasets import DATASETS
 from spx_cli.io import FORMATS
 from spx_cli.methods import METHODS
 from spx_cli.metrics import METRICS, PROTOCOLS
+from spx_cli.regions.maps import group, overlap
 from spx_cli.regions.overlays import OVERLAYS
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +94,19 @@ def test_the_toy_method_of_the_readme_works():
     names: dict = {"__name__": "toy"}
     exec(compile(block, "README.md", "exec"), names)
     assert names["Toy"](shift=3).segment(np.zeros((20, 30, 3), np.uint8), 7).max() == 6
+
+
+def test_the_examples_of_the_docstrings_are_true():
+    """Those of all modules that this machine can import; np, group and overlap are there without being imported."""
+    attempted = 0
+    for module in pkgutil.walk_packages(spx_cli.__path__, "spx_cli."):
+        if module.name.endswith(("__main__", ".fused")):  # runs the command, needs Triton
+            continue
+        given = {"np": np, "group": group, "overlap": overlap}
+        result = doctest.testmod(import_module(module.name), extraglobs=given)
+        assert result.failed == 0, module.name
+        attempted += result.attempted
+    assert attempted > 50
 
 
 def test_the_first_command_of_the_demo_runs(monkeypatch, tmp_path):

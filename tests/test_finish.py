@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spx_cli.errors import LabelError
 from spx_cli.regions import maps
-from spx_cli.regions.finish import SMALL, finish, split, upstream_rule
+from spx_cli.regions.finish import SMALL, finish, split
 from spx_cli.types import Assignment
 from strategies import label_maps
 
@@ -58,21 +58,6 @@ def test_the_largest_regions_are_split_first():
     labels[:, 36:] = 1
     parts = split(labels, 2, 6)
     assert len(np.unique(parts[labels == 1])) == 1
-
-
-@given(label_maps(max_side=12, max_id=2), st.integers(1, 12))
-def test_the_upstream_rule_splits_merges_and_keeps_ids_consecutive(labels, n):
-    out = upstream_rule(labels, min(n, labels.size))
-    assert sorted(np.unique(out)) == list(range(out.max() + 1))
-    sizes = np.bincount(maps.components(out)[0].ravel())
-    assert sizes.sum() == labels.size
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("name", ["100007_K100_deep", "100007_K100_pix"])
-def test_the_upstream_rule_agrees_with_the_authors(shared, name):
-    fixture = np.load(shared / "reference" / "deep" / "ssn" / f"{name}.npz")
-    assert np.array_equal(upstream_rule(fixture["label_raw"], 100), fixture["label_post"])
 
 
 def test_position_keeps_long_regions_from_growing_together():

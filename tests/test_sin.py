@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from spx_cli.errors import ParameterError
 from spx_cli.methods import create, sin
 from spx_cli.methods._resize import resize_image, resize_labels
-from spx_cli.methods._spixelnet import grid_shape, normalise
+from spx_cli.methods._spixelnet import cell_grid, normalise
 from spx_cli.methods.sin import SIN, Level
 from spx_cli.regions import maps
 from trainee import assert_learns
@@ -140,7 +140,7 @@ def test_crop_must_fit_the_grid():
 @pytest.mark.parametrize("size", [(321, 481), (481, 321), (100, 1000), (1, 50), (64, 64)])
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 384, 600])
 def test_grid_is_close_above_the_count(size, count):
-    rows, columns = grid_shape(size, count)
+    rows, columns = cell_grid(size, count)
     if size[0] * size[1] >= 16 * 1.3 * count:
         assert count <= rows * columns <= count * 1.15 + 2
     if (size, count) == ((321, 481), 600):

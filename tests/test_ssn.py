@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods import create, ssn
-from spx_cli.methods._torch import fold, rgb_to_lab
+from spx_cli.methods._torch import fold, tensor_to_lab
 from trainee import assert_learns
 
 
@@ -33,7 +33,7 @@ def port_features(network, image, grid, count):
     """Features with the port's position scale, which counts int(sqrt(K)) cells along both axes."""
     scale = 2.5 * max(int(count**0.5) / grid.height, int(count**0.5) / grid.width)
     with torch.no_grad():
-        return network(ssn.scaled_inputs(rgb_to_lab(pixels(image)), 0.26, scale))
+        return network(ssn.scaled_inputs(tensor_to_lab(pixels(image)), 0.26, scale))
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def test_losses_and_gradients_are_those_of_the_port(reference):
     grid = ssn.seed_grid((81, 121), 24)
     image = pixels(Pillow.open(folder / "crop_100007_81x121.png"))
     network.zero_grad()
-    features = network(ssn.scaled_inputs(rgb_to_lab(image), 0.26, 2.5 * 4 / 81))
+    features = network(ssn.scaled_inputs(tensor_to_lab(image), 0.26, 2.5 * 4 / 81))
     q, _ = association.cluster(features, grid, wanted["n_iter"])
     reconstruction, compactness = ssn.reconstruction_loss(q, truth, grid), ssn.compactness_loss(q, grid)
     assert reconstruction.item() == pytest.approx(wanted["recon"], rel=1e-4)

@@ -44,14 +44,6 @@ def pick(name: str) -> "torch.device":
     return device
 
 
-def synchronize(device: "torch.device") -> None:
-    """Wait until all work queued on the device is done, so that a clock may be read."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 _turn = threading.RLock()
 
 

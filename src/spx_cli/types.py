@@ -23,6 +23,8 @@ Labels = NDArray[np.int32]
 Features = NDArray[np.float32]
 Contours = NDArray[np.float32]
 
+UNKNOWN_FLOW = 1e9  # a component of optical flow above this is not known, as Middlebury's flowIO.h has it
+
 
 class Assignment(NamedTuple):
     """What a method hands to the finishing stage.

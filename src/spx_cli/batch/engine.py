@@ -21,7 +21,7 @@ import numpy as np
 
 from spx_cli import params
 from spx_cli.batch.job import Failure, Job, Result, SegmentJob, digest
-from spx_cli.batch.manifest import Entry, Manifest
+from spx_cli.batch.manifest import Made, Manifest
 from spx_cli.batch.plan import LABELS, Plan, Task, plan
 from spx_cli.device import pick
 from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
@@ -121,7 +121,7 @@ class Run:
                 remarks.add(outcome.task.source, outcome.traits)
                 if manifest and outcome.result.status == "done":
                     k = getattr(outcome.result, "k", None)
-                    manifest.done(outcome.task.output, Entry(recipe, outcome.digest, k or 0))
+                    manifest.done(outcome.task.output, Made(recipe, outcome.digest, k or 0))
                 yield outcome.result
 
     def _outcomes(self, tasks: Sequence[Task], manifest: Manifest | None, recipe: str) -> Generator[_Outcome]:
@@ -189,7 +189,7 @@ def _swept(tasks: Sequence[Task]) -> Iterator[None]:
         raise
 
 
-def _is_done(task: Task, entry: Entry) -> bool:
+def _is_done(task: Task, entry: Made) -> bool:
     if not entry.digest or not all(path.is_file() for path in task.outputs()):
         return False
     try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from spx_cli import params
 from spx_cli._version import __version__
-from spx_cli.batch.manifest import Entry
+from spx_cli.batch.manifest import Made
 from spx_cli.batch.plan import Task
 from spx_cli.device import pick
 from spx_cli.io import write_image, write_labels
@@ -115,7 +115,7 @@ class Job(ABC, Generic[Options]):
             **failed,
         }
 
-    def skipped(self, task: Task, entry: Entry) -> Result:
+    def skipped(self, task: Task, entry: Made) -> Result:
         """Return the result of a task that an earlier run has done."""
         return self.result(task, status="skipped")
 
@@ -167,7 +167,7 @@ class SegmentJob(Job[SegmentOptions]):
         """Return the result of one task of this job."""
         return Segmented(**self.facts(task, failure), k_requested=self.options.n_segments, **outcome)
 
-    def skipped(self, task: Task, entry: Entry) -> Segmented:
+    def skipped(self, task: Task, entry: Made) -> Segmented:
         """Return the result of a task that an earlier run has done."""
         return self.result(task, status="skipped", k=entry.k)
 

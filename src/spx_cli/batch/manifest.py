@@ -15,7 +15,7 @@ from spx_cli.io.files import sealed, unsealed
 NAME = ".spx-manifest.jsonl"
 
 
-class Entry(NamedTuple):
+class Made(NamedTuple):
     """The last word on one output. `digest` is '' until it is done; `k` is its number of regions, then."""
 
     recipe: str
@@ -29,14 +29,14 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file = -1
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Made] = {}
         if not self.path.is_file():
             return
         with self.path.open("rb") as lines:
             for line in lines:
                 try:
                     name, *entry = unsealed(line)
-                    self.entries[name] = Entry(*entry)
+                    self.entries[name] = Made(*entry)
                 except (ValueError, TypeError):
                     continue
 
@@ -58,22 +58,22 @@ class Manifest:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def get(self, output: Path) -> Entry | None:
+    def get(self, output: Path) -> Made | None:
         """Return the last word on an output, None where it was never begun."""
         return self.entries.get(self._key(output))
 
     def begin(self, output: Path, recipe: str) -> None:
         """Say that an output is about to be made."""
-        self._write(output, Entry(recipe, "", 0))
+        self._write(output, Made(recipe, "", 0))
 
-    def done(self, output: Path, entry: Entry) -> None:
+    def done(self, output: Path, entry: Made) -> None:
         """Say that an output lies under its final name."""
         self._write(output, entry)
 
     def _key(self, output: Path) -> str:
         return output.relative_to(self._folder).as_posix()
 
-    def _write(self, output: Path, entry: Entry) -> None:
+    def _write(self, output: Path, entry: Made) -> None:
         self.entries[self._key(output)] = entry
         self._append(sealed([self._key(output), *entry]))
 

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from spx_cli.datasets.base import Dataset, Entry, Layout, Sample
 from spx_cli.errors import FormatError
 from spx_cli.io.files import reading
-from spx_cli.types import Image
+from spx_cli.types import UNKNOWN_FLOW, Image
 
 MAGIC = 202021.25
-UNKNOWN = 1e9  # a component above this is unknown flow, as Middlebury's flowIO.h has it
 
 
 class FlowDataset(Dataset):
@@ -23,7 +22,7 @@ class FlowDataset(Dataset):
     def read(self, entry: Entry, image: Image) -> Sample:
         """Return the sample whose image has been read."""
         flow = read_flow(entry.truths[0])
-        valid = np.asarray((np.abs(flow) <= UNKNOWN).all(axis=2))
+        valid = np.asarray((np.abs(flow) <= UNKNOWN_FLOW).all(axis=2))
         return Sample(entry.id, image, flow=np.where(valid[..., None], flow, np.float32(0)), valid=valid)
 
 

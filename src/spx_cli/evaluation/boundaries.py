@@ -20,7 +20,7 @@ from spx_cli.contours.thinning import segment_boundary
 from spx_cli.datasets import Dataset, Entry, Sample
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.evaluation.document import SCHEMA, Failure, Outcome, Row
-from spx_cli.evaluation.work import Progress, Record, digest, score_all
+from spx_cli.evaluation.work import Progress, Scored, digest, score_all
 from spx_cli.io import read_contours
 from spx_cli.options import BoundaryOptions
 from spx_cli.regions.maps import compact
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
     lacking: str = ""
 
 
-class Task(NamedTuple):
+class Subject(NamedTuple):
     """One image to score, and every contour map of it that is wanted."""
 
     entry: Entry
@@ -140,12 +140,12 @@ class BoundaryScoring:
         """
         entries = self.dataset.entries[: self.options.limit]
         settings = self.settings()
-        # Lists of files stay here; what a task needs of them goes with it.
+        # Lists of files stay here; what a subject needs of them goes with it.
         makers = tuple(source for source in self.sources if isinstance(source, Maker))
         lean = replace(self, dataset=self.dataset.reader(), sources=makers)
         ledger = score_all(
             entries,
-            partial(_task, sources=self.sources),
+            partial(_subject, sources=self.sources),
             lean.score,
             self.options,
             settings=settings,
@@ -186,17 +186,17 @@ class BoundaryScoring:
             sources=self.sources,
         )
 
-    def score(self, task: Task) -> Record:
+    def score(self, subject: Subject) -> Scored:
         """Return the record of an image: a digest of its files, its rows, what failed, and its counts by source."""
         rows: list[Row] = []
         failures: list[Failure] = []
         counts: dict[str, list[list[int]]] = {}
         regions: dict[str, dict[str, Any]] = {}
-        record: Record = {"digest": task.digest(), "rows": rows, "failures": failures}
+        record: Scored = {"digest": subject.digest(), "rows": rows, "failures": failures}
         record |= {"counts": counts, "regions": regions}
-        name = task.entry.id
+        name = subject.entry.id
         try:
-            sample = self.dataset.load(task.entry)
+            sample = self.dataset.load(subject.entry)
             segments = [
                 compact(truth, ignore_label=self.dataset.ignore_label, what=f"annotation {i} of {name}")
                 for i, truth in enumerate(sample.truths)
@@ -212,7 +212,7 @@ class BoundaryScoring:
             return record
         unknown = np.logical_and.reduce([one < 0 for one in segments])
         levels = thresholds(self.options.thresholds)
-        for wanted in task.maps:
+        for wanted in subject.maps:
             method = wanted.method
             try:
                 maker = next((s for s in self.sources if isinstance(s, Maker) and s.name == method), None)
@@ -250,8 +250,8 @@ def _doubled(sample: Sample) -> tuple[int, int]:
     return 2 * sample.image.shape[0] + 1, 2 * sample.image.shape[1] + 1
 
 
-def _task(entry: Entry, sources: Sequence[ContourSource]) -> Task:
-    return Task(entry, tuple(_wanted(source, entry) for source in sources))
+def _subject(entry: Entry, sources: Sequence[ContourSource]) -> Subject:
+    return Subject(entry, tuple(_wanted(source, entry) for source in sources))
 
 
 def _wanted(source: ContourSource, entry: Entry) -> Wanted:

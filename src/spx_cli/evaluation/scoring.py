@@ -30,7 +30,7 @@ POLICIES: tuple[Policy, ...] = ("each", "mean", "best", "worst")
 ALWAYS = ("components",)
 
 
-class Task(NamedTuple):
+class Subject(NamedTuple):
     """One image to score, and every label map of it that is wanted."""
 
     entry: Entry
@@ -135,12 +135,12 @@ class Scoring:
         options = self.options
         entries = self.dataset.entries[: options.limit]
         settings = self.settings()
-        # Lists of files stay here; what a task needs of them goes with it.
+        # Lists of files stay here; what a subject needs of them goes with it.
         segmenters = tuple(source for source in self.sources if isinstance(source, Segmenter))
         lean = replace(self, dataset=self.dataset.reader(), sources=segmenters)
         ledger = score_all(
             entries,
-            partial(_task, sources=self.sources),
+            partial(_subject, sources=self.sources),
             lean.score,
             options,
             settings={**settings, **self._made()},
@@ -171,14 +171,14 @@ class Scoring:
             sources=self.sources,
         )
 
-    def score(self, task: Task) -> dict[str, Any]:
+    def score(self, subject: Subject) -> dict[str, Any]:
         """Return the record of an image: a digest of its files, its rows, and what failed."""
         rows: list[Row] = []
         failures: list[Failure] = []
-        record: dict[str, Any] = {"digest": task.digest(), "rows": rows, "failures": failures}
-        name = task.entry.id
+        record: dict[str, Any] = {"digest": subject.digest(), "rows": rows, "failures": failures}
+        name = subject.entry.id
         try:
-            sample = self.dataset.load(task.entry)
+            sample = self.dataset.load(subject.entry)
         except (SpxError, OSError) as error:
             failures.append(Failure(name, None, None, str(error)))
             return record
@@ -191,7 +191,7 @@ class Scoring:
         if sample.truths and len(blank) == len(sample.truths):
             return record
         indices = [i for i in range(len(sample.truths)) if i not in blank]
-        for wanted in task.maps:
+        for wanted in subject.maps:
             method, count = wanted.method, wanted.count
             try:
                 labels = self._label_map(wanted, sample)
@@ -251,5 +251,5 @@ def _choose(
     return tuple(dict.fromkeys(name for name in (*wanted, *also) if name != "k"))
 
 
-def _task(entry: Entry, sources: Sequence[Source]) -> Task:
-    return Task(entry, tuple(source.find(entry, count) for source in sources for count in source.counts))
+def _subject(entry: Entry, sources: Sequence[Source]) -> Subject:
+    return Subject(entry, tuple(source.find(entry, count) for source in sources for count in source.counts))

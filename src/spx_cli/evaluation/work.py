@@ -17,10 +17,10 @@ from spx_cli.pool import cores, spread
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-Record = dict[str, Any]
+Scored = dict[str, Any]
 
 
-class Task(Protocol):
+class Subject(Protocol):
     """One image to score, and what is to be scored of it."""
 
     @property
@@ -33,13 +33,13 @@ class Task(Protocol):
         ...
 
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=Subject)
 
 
 def score_all(
     entries: Sequence[Entry],
-    task_of: Callable[[Entry], T],
-    score: Callable[[T], Record],
+    subject_of: Callable[[Entry], T],
+    score: Callable[[T], Scored],
     options: DataOptions,
     *,
     settings: Mapping[str, Any],
@@ -57,7 +57,7 @@ def score_all(
     ledger = Ledger(settings, kept, resume=options.resume)
     try:
         with closing(Remarks()) as remarks:
-            _fill(ledger, entries, task_of, score, options.jobs or cores(), progress, remarks)
+            _fill(ledger, entries, subject_of, score, options.jobs or cores(), progress, remarks)
     except KeyboardInterrupt:
         if kept:
             _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)
@@ -70,8 +70,8 @@ def score_all(
 def _fill(
     ledger: Ledger,
     entries: Sequence[Entry],
-    task_of: Callable[[Entry], T],
-    score: Callable[[T], Record],
+    subject_of: Callable[[Entry], T],
+    score: Callable[[T], Scored],
     jobs: int,
     progress: Progress,
     remarks: Remarks,
@@ -79,21 +79,21 @@ def _fill(
     """Score what the ledger does not hold yet."""
     todo = []
     for entry in entries:
-        if entry.id not in ledger or not ledger[entry.id]["digest"] == task_of(entry).digest() != "":
+        if entry.id not in ledger or not ledger[entry.id]["digest"] == subject_of(entry).digest() != "":
             todo.append(entry)
         elif traits := ledger[entry.id].get("traits"):
             remarks.add(str(entry.image), Traits.of(traits))
     done = len(entries) - len(todo)
     progress(done, len(entries))
-    tasks = map(task_of, todo)
+    subjects = map(subject_of, todo)
     jobs = min(jobs, len(todo))
-    results: Iterable[tuple[T, Record | None]]
-    results = spread(score, tasks, jobs=jobs) if jobs > 1 else ((task, score(task)) for task in tasks)
-    for task, record in results:
-        lost = Failure(task.entry.id, None, None, f"the worker that scored {task.entry.id} died: out of memory?")
-        ledger.add(task.entry.id, record or {"digest": "", "rows": [], "failures": [lost]})
+    results: Iterable[tuple[T, Scored | None]]
+    results = spread(score, subjects, jobs=jobs) if jobs > 1 else ((subject, score(subject)) for subject in subjects)
+    for subject, record in results:
+        lost = Failure(subject.entry.id, None, None, f"the worker that scored {subject.entry.id} died: out of memory?")
+        ledger.add(subject.entry.id, record or {"digest": "", "rows": [], "failures": [lost]})
         if record and "traits" in record:
-            remarks.add(str(task.entry.image), Traits.of(record["traits"]))
+            remarks.add(str(subject.entry.image), Traits.of(record["traits"]))
         progress(done := done + 1, len(entries))
 
 

@@ -3,11 +3,8 @@
 None of the papers has it; `spx eval -p contours=false` shows what it is worth.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,11 +29,6 @@ def contour_loss(scores: Tensor, truth: Tensor) -> Tensor:
         border[other] |= differs
     terms = functional.binary_cross_entropy_with_logits(scores.float(), border.float(), reduction="none")
     return (terms * known).sum() / known.sum().clamp(min=1)
-
-
-def contour_maps(scores: Tensor | None, size: tuple[int, int], count: int) -> Sequence[NDArray[np.float32] | None]:
-    """Return for `count` images the chance of a border at each pixel, (*size), or None without scores (B, h, w)."""
-    return [None] * count if scores is None else list(chances(scores, size).cpu().numpy())
 
 
 def chances(scores: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from spx_cli.methods._association import Grid
 from spx_cli.methods._feedforward import run
 from spx_cli.methods._graphs import Graphs
 from spx_cli.methods._grid import grid_shape
-from spx_cli.methods._torch import rgb_to_lab, scaled_inputs
+from spx_cli.methods._torch import scaled_inputs, tensor_to_lab
 from spx_cli.types import Image, Labels
 
 _graphs = Graphs()
@@ -36,5 +36,5 @@ def cluster(image: Image, n_segments: int, compactness: float, iterations: int, 
 def infer(images: Tensor, grid: Grid, compactness: float, iterations: int) -> tuple[Tensor]:
     """Return the labels (B, H, W), int32, of uint8 images (B, 3, H, W) on the device."""
     per_pixel = sqrt(grid.cells / (grid.height * grid.width))
-    features = scaled_inputs(rgb_to_lab(images), 1 / compactness, per_pixel, torch.contiguous_format)
+    features = scaled_inputs(tensor_to_lab(images), 1 / compactness, per_pixel, torch.contiguous_format)
     return (association.nearest_labels(features, grid, iterations + 1),)

@@ -12,12 +12,12 @@ MEAN = (0.411, 0.432, 0.45)  # colour that the authors subtract, RGB in 0..1
 SMALLEST = 4  # pixels of the image to a side of a grid cell; finer grids would enlarge the image more than fourfold
 
 
-def grid_shape(size: tuple[int, int], n_segments: int) -> tuple[int, int]:
+def cell_grid(size: tuple[int, int], n_segments: int) -> tuple[int, int]:
     """Return rows and columns of the grid: as close above n_segments as a shape like the image's allows.
 
     A cell has at least 4 x 4 pixels, so a very large n_segments gets fewer; the finishing stage then splits.
 
-    >>> grid_shape((321, 481), 384)
+    >>> cell_grid((321, 481), 384)
     (16, 24)
     """
     height, width = size

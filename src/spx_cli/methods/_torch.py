@@ -224,9 +224,8 @@ class TorchMethod(Method):
     def bind(self, network: nn.Module) -> Self:
         """Return a copy that segments with the present weights of `network`, as training does to validate."""
         bound = replace(self)
-        inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-        where = next((p.device for p in inner.parameters()), torch.device("cpu"))
-        bound.__dict__.update(network=self._ready(copy.deepcopy(inner), where), _bound=True)
+        where = next((p.device for p in network.parameters()), torch.device("cpu"))
+        bound.__dict__.update(network=self._ready(copy.deepcopy(network), where), _bound=True)
         return bound
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
@@ -296,7 +295,7 @@ def _lab_tables(where: torch.device) -> tuple[Tensor, Tensor]:
         return linear.float().to(where), (to_xyz / white[:, None]).float().to(where)
 
 
-def rgb_to_lab(images: Tensor) -> Tensor:
+def tensor_to_lab(images: Tensor) -> Tensor:
     """Return Lab (D65) as float32 (B, 3, H, W) of uint8 RGB, on the same device; `color.rgb_to_lab` for tensors."""
     linear, to_xyz = _lab_tables(images.device)
     rgb = linear[images.long()]

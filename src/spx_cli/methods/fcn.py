@@ -16,7 +16,7 @@ from spx_cli.methods._contours import chances, contour_loss, padded
 from spx_cli.methods._feedforward import FeedForward
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
-from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, grid_shape, normalise
+from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, cell_grid, normalise
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -75,7 +75,7 @@ class FCN(FeedForward):
 
     def prepare(self, image: Image, n_segments: int) -> Image:
         """Return the image at the size of 16 pixels per cell."""
-        rows, columns = grid_shape(image.shape[:2], n_segments)
+        rows, columns = cell_grid(image.shape[:2], n_segments)
         return resize_image(image, (CELL * rows, CELL * columns))
 
     def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:

@@ -21,7 +21,7 @@ from spx_cli.methods._association import Grid
 from spx_cli.methods._gradient import canny, sobel, soft_edges
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import TorchMethod, rgb_to_lab, stack
+from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
 from spx_cli.params import param
 from spx_cli.types import Assignment, Contours, Image
 
@@ -162,7 +162,7 @@ def standardise(images: Tensor) -> Tensor:
     """Return (L, a, b, y, x) of uint8 RGB (B, 3, H, W), each with mean 0 and deviation 1, as float32 (B, 5, H, W)."""
     batch, _, height, width = images.shape
     x = torch.empty(batch, INPUTS, height, width, device=images.device)
-    x[:, :COLORS] = rgb_to_lab(images)
+    x[:, :COLORS] = tensor_to_lab(images)
     x[:, COLORS] = torch.arange(height, device=x.device)[:, None]
     x[:, COLORS + 1] = torch.arange(width, device=x.device)
     mean, variance = moments(x)

@@ -20,7 +20,7 @@ from spx_cli.methods._contours import chances, contour_loss, padded
 from spx_cli.methods._feedforward import FeedForward
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
-from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, grid_shape, normalise
+from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, cell_grid, normalise
 from spx_cli.methods._torch import fold
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
@@ -91,7 +91,7 @@ class SIN(FeedForward):
 
     def prepare(self, image: Image, n_segments: int) -> Image:
         """Return the image at the size of 16 pixels from one grid point to the next."""
-        rows, columns = grid_shape(image.shape[:2], n_segments)
+        rows, columns = cell_grid(image.shape[:2], n_segments)
         return resize_image(image, (CELL * (rows - 1) + 1, CELL * (columns - 1) + 1))
 
     def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:

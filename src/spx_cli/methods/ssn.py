@@ -16,7 +16,7 @@ from spx_cli.methods._association import Grid, SoftSuperpixels
 from spx_cli.methods._contours import chances, contour_loss
 from spx_cli.methods._feedforward import FeedForward
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import INPUTS, rgb_to_lab, scaled_inputs
+from spx_cli.methods._torch import INPUTS, scaled_inputs, tensor_to_lab
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -68,7 +68,7 @@ class SSN(FeedForward):
         """Return scaled (L, a, b, y, x), float32 (B, 5, H, W), for uint8 RGB images."""
         last = images.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
-        return scaled_inputs(rgb_to_lab(images), self.color_scale, position_scale(grid, self.eta), layout)
+        return scaled_inputs(tensor_to_lab(images), self.color_scale, position_scale(grid, self.eta), layout)
 
     def soften(self, network: nn.Module, images: Tensor, n_segments: int, iterations: int) -> SoftSuperpixels:
         """Return differentiable superpixels of uint8 RGB images (B, 3, H, W), to build into a larger network.

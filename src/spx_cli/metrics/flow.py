@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError
 from spx_cli.regions.maps import Groups
-
-# Flow files mark a pixel without a value by a number above this (Middlebury's .flo).
-UNKNOWN = 1e9
+from spx_cli.types import UNKNOWN_FLOW
 
 
 def end_point_error(groups: Groups, flow: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> float:
@@ -28,7 +26,7 @@ def end_point_error(groups: Groups, flow: NDArray[Any], valid: NDArray[np.bool_]
         mask = "" if valid is None else f", its mask {valid.shape}"
         raise LabelError(f"sizes differ: the label map is {groups.ids.shape}, the flow {flow.shape}{mask}")
     if valid is None:
-        valid = (np.abs(flow) < UNKNOWN).all(2)
+        valid = (np.abs(flow) <= UNKNOWN_FLOW).all(2)
     ids, known = groups.ids[valid], flow[valid].astype(np.float64)
     if ids.size == 0:
         return nan

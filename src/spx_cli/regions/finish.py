@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from spx_cli.errors import LabelError
 from spx_cli.regions.graph import absorb, merge, region_graph
@@ -68,19 +67,6 @@ def split(labels: Labels, count: int, n_regions: int) -> Labels:
     """
     out = labels.copy()
     _split(labels, _parts(np.bincount(labels.ravel(), minlength=count), n_regions), out)
-    return out
-
-
-def upstream_rule(labels: NDArray[Any], n_segments: int) -> Labels:
-    """Return the map after the small-region rule of the authors of SSN, LNS-Net, RIM and SpixelFCN, for parity.
-
-    Regions grow in raster order to at most 3 times the mean size; one below SMALL of it takes the label of the last
-    labelled neighbour it met. The count is not kept; ids are consecutive. Equal to the helper that these projects took
-    from scikit-image 0.16 (`start_label=0`), including that an undersized first region shares id 0 with the next.
-    """
-    mean = labels.size / n_segments
-    out = np.full(labels.shape, -1, np.int32)
-    _upstream_rule(labels, int(SMALL * mean), int(3 * mean), out)
     return out
 
 
@@ -175,39 +161,3 @@ def _split(labels, parts, out):
                     filled += 1
         fresh += n - 1
         parts[label] = 1
-
-
-@njit(cache=True, nogil=True)
-def _upstream_rule(labels, min_size, max_size, out):
-    """labels (H, W) integers; out (H, W) int32, -1 on entry."""
-    height, width = labels.shape
-    queue = np.empty(max(max_size, 1), np.int64)
-    fresh, adjacent = 0, 0
-    for y0 in range(height):
-        for x0 in range(width):
-            if out[y0, x0] >= 0:
-                continue
-            adjacent = 0 if fresh == 0 else adjacent
-            out[y0, x0] = fresh
-            queue[0] = y0 * width + x0
-            filled, i = 1, 0
-            while i < filled < max_size:
-                y, x = divmod(queue[i], width)
-                i += 1
-                for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-                    v, u = y + dy, x + dx
-                    if not (0 <= v < height and 0 <= u < width):
-                        continue
-                    if labels[v, u] == labels[y0, x0] and out[v, u] == -1:
-                        out[v, u] = fresh
-                        queue[filled] = v * width + u
-                        filled += 1
-                        if filled >= max_size:
-                            break
-                    elif out[v, u] >= 0 and out[v, u] != fresh:
-                        adjacent = out[v, u]
-            if filled < min_size:
-                for j in range(filled):
-                    out[queue[j] // width, queue[j] % width] = adjacent
-            else:
-                fresh += 1

@@ -169,7 +169,7 @@ def _scatter(q: NDArray[np.float32], x: NDArray[np.float32], grid: Grid) -> Tens
 
 def _unpool(q: NDArray[np.float32], values: NDArray[np.float32], grid: Grid) -> Tensor:
     out = np.zeros((len(q), grid.height, grid.width, values.shape[3]), np.float32)
-    parallel(kernels.spread, len(q), q, values.reshape(len(q), grid.cells, -1), neighbours(grid), *_edges(grid), out)
+    parallel(kernels.unpool, len(q), q, values.reshape(len(q), grid.cells, -1), neighbours(grid), *_edges(grid), out)
     return _channels_second(out)
 
 

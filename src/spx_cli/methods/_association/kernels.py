@@ -360,7 +360,7 @@ def add_up(first, last, q, x, table, rows, columns, out):
 
 
 @_fast
-def spread(first, last, q, values, table, rows, columns, out):
+def unpool(first, last, q, values, table, rows, columns, out):
     """q (B, H, W, 9), values (B, cells, D) -> out (B, H, W, D)."""
     for b in range(first, last):
         for cell in range(len(table)):
