@@ -83,6 +83,11 @@ def test_version(spx):
         (["segment", "a.png", "-k", "0"], "-k"),
         (["segment", "a.png", "-k", "many"], "-k"),
         (["segment", "a.png", "-m", "snik"], "did you mean 'snic'"),
+        (["segment", "a.png", "-m", "SLIC"], "did you mean 'slic'"),
+        (["segment", "a.png", "-m", "slic0"], "did you mean 'slico'"),
+        (["segment", "a.png", "-m", "SLICO"], "did you mean 'slico'"),
+        (["segment", "a.png", "--overlay", "Side_by_side"], "did you mean 'side-by-side'"),
+        (["segment", "a.png", "--thickness", "0"], "greater than or equal to 0.1"),
         (["segment", "a.png", "-p", "compactnes=3"], "did you mean 'compactness'"),
         (["segment", "a.png", "-p", "compactness"], "NAME=VALUE"),
         (["segment", "a.png", "-p", "compactness=-1"], "compactness must be >"),
@@ -427,3 +432,15 @@ def test_a_range_that_is_none(spx, deep, given):
     assert code == 2
     assert "range" in err
     assert err.count("\n") == 1
+
+
+def test_lines_of_a_thickness(spx, tmp_path):
+    Image.new("RGB", (32, 24)).save("a.png")
+    args = ("segment", "a.png", "-m", "standin", "-k", 2, "--overlay", "boundaries", "--color", "white", "--overwrite")
+    spx(*args, "--thickness", 3, "-o", "a.labels.png")
+    thick = read_image("a.overlay.png")
+    assert thick[:, 0, 0].sum() / 255 == 3
+    spx("render", "a.labels.png", "a.png", "--color", "white", "--thickness", 3, "-o", "b.png")
+    assert np.array_equal(read_image("b.png"), thick)
+    spx(*args, "-o", "a.labels.png")
+    assert read_image("a.overlay.png")[:, 0, 0].sum() / 255 == 1

@@ -73,6 +73,26 @@ class TestBoundaries:
         picture = render(np.zeros((2, side, 3), np.uint8), labels, color="white")
         assert round(picture[0, :, 0].sum() / 255) == width
 
+    @pytest.mark.parametrize(("cell", "most"), [(2, 0.76), (4, 0.45), (8, 0.25), (20, 0.3)])
+    def test_lines_do_not_hide_small_regions(self, cell, most):
+        """The digits of 28 x 28 with 49 regions were all lines."""
+        y, x = np.mgrid[:56, :56] // cell
+        labels = y * 28 + x  # with gaps
+        image = np.full((56, 56, 3), 128, np.uint8)
+        picture = render(image, labels)
+        assert (picture != image).any(2).mean() <= most
+        assert (picture[:, cell - 1 : -1 : cell] != image[:, cell - 1 : -1 : cell]).all()
+
+    @pytest.mark.parametrize("thickness", [1, 2.5, 5])
+    def test_thickness_as_asked_for(self, thickness):
+        picture = render(np.zeros((30, 40, 3), np.uint8), HALVES, color="white", thickness=thickness)
+        assert picture[0, :, 0].sum() / 255 == pytest.approx(thickness, abs=0.02)
+
+    @pytest.mark.parametrize("thickness", [0, -1, 101, float("nan")])
+    def test_thickness_that_cannot_be(self, thickness):
+        with pytest.raises(ParameterError, match="thickness must be above 0"):
+            render(np.zeros((30, 40, 3), np.uint8), HALVES, thickness=thickness)
+
     def test_one_region_has_no_lines(self):
         image = grounds()[3]
         np.testing.assert_array_equal(render(image, np.zeros((30, 40), int)), image)

@@ -73,6 +73,14 @@ class SegmentOptions(FileOptions):
     """How `segment_files` treats every file."""
 
     n_segments: int = option(200, "Number of superpixels.", "-k", "--segments", metavar="K", ge=1, le=10**9)
+    thickness: float | None = option(
+        None,
+        "Of drawn lines, pixels. [default: by the sizes of image and regions]",
+        "--thickness",
+        metavar="PIXELS",
+        ge=0.1,
+        le=100,
+    )
     native_count: bool = option(False, "Keep the count that the method itself yields.", "--native-count")
     raw: bool = option(False, "Keep the method's own map: neither connected, counted nor renumbered.", "--raw")
     format: str | None = option(

@@ -28,6 +28,12 @@ def load(place: str) -> Any:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """Return the error for a `name` that is not among `known`, with the nearest name or all of them."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    plain = {_plain(one): one for one in names}
+    near = get_close_matches(_plain(name), plain, n=1)
+    hint = f"did you mean {plain[near[0]]!r}?" if near else f"known: {', '.join(names)}"
     return UnknownName(f"unknown {kind} {name!r}; {hint}")
+
+
+def _plain(name: str) -> str:
+    """Return a name as it may be misread: SLIC for slic, slic0 for slico, side_by_side for side-by-side."""
+    return name.lower().replace("0", "o").replace("_", "-")

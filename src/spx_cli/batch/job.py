@@ -153,7 +153,8 @@ class SegmentJob(Job[SegmentOptions]):
         }
         write_labels(task.output, made, format=options.format, metadata=facts)
         if task.overlay and options.overlay:
-            write_image(task.overlay, render(image, made, options.overlay, color=options.color))
+            picture = render(image, made, options.overlay, color=options.color, thickness=options.thickness)
+            write_image(task.overlay, picture)
         return {"k": k}
 
     def said(self) -> list[str]:
@@ -161,7 +162,8 @@ class SegmentJob(Job[SegmentOptions]):
         options = self.options
         parts = [f"k={options.n_segments}", str(options.format)]
         parts += [name for name in ("native_count", "raw") if getattr(options, name)]
-        return parts + ([f"overlay={options.overlay}:{options.color or ''}"] if options.overlay else [])
+        lines = f"{options.color or ''}" + (f":{options.thickness}" if options.thickness else "")
+        return parts + ([f"overlay={options.overlay}:{lines}"] if options.overlay else [])
 
     def result(self, task: Task, failure: Failure | None = None, **outcome: Any) -> Segmented:
         """Return the result of one task of this job."""

@@ -28,6 +28,16 @@ def render(
         ),
     ] = "boundaries",
     color: _options.Color = None,
+    thickness: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PIXELS",
+            min=0.1,
+            max=100,
+            help="Of drawn lines, pixels. [default: by the sizes of image and regions]",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
     options: ReadOptions,
 ) -> None:
@@ -40,6 +50,6 @@ def render(
         raise ParameterError(f"{file} exists; --overwrite replaces it")
     log_to_stderr(verbose=False, quiet=False)
     pixels = read_image(image, max_pixels=options.max_pixels or MAX_PIXELS, value_range=options.value_range)
-    picture = draw(pixels, read_labels(labels, size=pixels.shape[:2]), mode, color=color)
+    picture = draw(pixels, read_labels(labels, size=pixels.shape[:2]), mode, color=color, thickness=thickness)
     write_image(file, picture)
     print(file)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -19,18 +19,29 @@ Colour = NDArray[np.uint8]  # (3,) RGB
 LINE = "#ffe14d"  # a yellow rare in photographs; its dark seam carries it over white, sand and flowers
 SEAM = 0.45  # opacity of the seam, dark along a light line and light along a dark one
 REFERENCE_SIDE = 480  # pixels of the longer side at which a line is one pixel wide; it widens with the square root
+REGION_SIDE = 8  # pixels of the side of regions that bear a line of one pixel; smaller ones get fainter lines, no seam
+MOST_THICKNESS = 100
 
 
-def render(image: Image, labels: NDArray[Any], mode: str = "boundaries", *, color: str | None = None) -> Image:
+def render(
+    image: Image,
+    labels: NDArray[Any],
+    mode: str = "boundaries",
+    *,
+    color: str | None = None,
+    thickness: float | None = None,
+) -> Image:
     """Return a picture of `labels` over `image`, uint8 (H, W, 3); side-by-side is wider.
 
     mode : a name from OVERLAYS.
     labels : (H, W), whole numbers of any size, perhaps with gaps or in scattered regions.
     color : of the lines, a name or #rrggbb as Pillow's ImageColor reads it; yellow by default. The modes mean and
         random have lines only where it is given.
+    thickness : of the lines, pixels. By default it grows with the image, and shrinks, down to faint lines, where
+        regions are so small that lines would hide them.
 
-    Raises UnknownName for another mode, ParameterError for a colour that does not exist, LabelError for a map that does
-    not fit the image.
+    Raises UnknownName for another mode, ParameterError for a colour or a thickness that does not exist, LabelError for
+    a map that does not fit the image.
 
     >>> image = np.zeros((1, 2, 3), np.uint8)
     >>> render(image + np.array([[[0], [9]]], np.uint8), np.array([[4, 4]]), "mean").tolist()
@@ -44,16 +55,26 @@ def render(image: Image, labels: NDArray[Any], mode: str = "boundaries", *, colo
         raise LabelError(f"the label map is {labels.shape} and the image {image.shape[:2]}; they must be of one size")
     if labels.dtype.kind not in "ui":
         raise LabelError(f"ids must be whole numbers, not {labels.dtype}")
+    if thickness is not None and not 0 < thickness <= MOST_THICKNESS:
+        raise ParameterError(f"thickness must be above 0 and at most {MOST_THICKNESS} pixels, not {thickness}")
     image = np.require(image, requirements=("C", "W"))  # one layout, lest the kernels be compiled for each
-    return OVERLAYS[mode](image, _compact(labels), None if color is None else parse_color(color))
+    return OVERLAYS[mode](image, _compact(labels), Pen(None if color is None else parse_color(color), thickness))
 
 
-def boundaries(image: Image, labels: Labels, colour: Colour | None) -> Image:
+class Pen(NamedTuple):
+    """How lines are drawn: None for the usual colour, or thickness."""
+
+    colour: Colour | None = None
+    thickness: float | None = None
+
+
+def boundaries(image: Image, labels: Labels, pen: Pen) -> Image:
     """Return the image under boundary lines with a contrasting seam."""
-    line = parse_color(LINE) if colour is None else colour
+    line = parse_color(LINE) if pen.colour is None else pen.colour
     seam = np.full(3, 0 if line @ np.array([0.299, 0.587, 0.114]) > 110 else 255, np.uint8)
-    width = max(1, round(sqrt(max(image.shape[:2]) / REFERENCE_SIDE)))
-    margin = max(1.0, width / 2)
+    side = sqrt(labels.size / np.count_nonzero(np.bincount(labels.ravel())))  # of a region, were all equal squares
+    width = pen.thickness or min(max(1, round(sqrt(max(image.shape[:2]) / REFERENCE_SIDE))), side / REGION_SIDE)
+    margin = min(max(1.0, width / 2), max(0.0, side / REGION_SIDE - 1))
     radius = int(width / 2 + margin + 0.5)
     far = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1])
     stamp = np.stack([(width / 2 + 0.5 - far).clip(0, 1), SEAM * (width / 2 + margin + 0.5 - far).clip(0, 1)])
@@ -61,25 +82,25 @@ def boundaries(image: Image, labels: Labels, colour: Colour | None) -> Image:
     return picture
 
 
-def mean(image: Image, labels: Labels, colour: Colour | None) -> Image:
+def mean(image: Image, labels: Labels, pen: Pen) -> Image:
     """Return the image with every region in its mean colour."""
     picture: Image = _means(image, labels, int(labels.max()) + 1)
-    return picture if colour is None else boundaries(picture, labels, colour)
+    return picture if pen.colour is None else boundaries(picture, labels, pen)
 
 
-def random(image: Image, labels: Labels, colour: Colour | None) -> Image:
+def random(image: Image, labels: Labels, pen: Pen) -> Image:
     """Return the regions in colours that depend on the map alone and differ clearly between neighbours."""
     picture: Image = _paint(labels, int(labels.max()) + 1, _palette().astype(np.int64))
-    return picture if colour is None else boundaries(picture, labels, colour)
+    return picture if pen.colour is None else boundaries(picture, labels, pen)
 
 
-def side_by_side(image: Image, labels: Labels, colour: Colour | None) -> Image:
+def side_by_side(image: Image, labels: Labels, pen: Pen) -> Image:
     """Return the image, a white gap and the image under lines, from left to right."""
     gap = np.full((image.shape[0], max(2, image.shape[1] // 80), 3), 255, np.uint8)
-    return np.concatenate([image, gap, boundaries(image, labels, colour)], axis=1)
+    return np.concatenate([image, gap, boundaries(image, labels, pen)], axis=1)
 
 
-OVERLAYS: dict[str, Callable[[Image, Labels, Colour | None], Image]] = {
+OVERLAYS: dict[str, Callable[[Image, Labels, Pen], Image]] = {
     "boundaries": boundaries,
     "mean": mean,
     "random": random,
