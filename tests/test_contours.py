@@ -108,3 +108,14 @@ def test_a_network_without_contours_gives_no_map(name):
     method = create(name, contours=False, device="cpu")
     with pytest.raises(ParameterError, match="learned no contours"):
         method.bind(method.build()).contour_map(picture())
+
+
+def test_a_large_image_is_seen_in_pieces(monkeypatch):
+    image = np.tile(picture(), (3, 3, 1))
+    method = create("fcn", device="cpu")
+    whole = method.contour_map(image)
+    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 128)
+    monkeypatch.setattr("spx_cli.methods._torch._AROUND", 64)
+    pieces = method.contour_map(image)
+    assert pieces.shape == (192, 288)
+    assert np.abs(pieces - whole).mean() < 0.01

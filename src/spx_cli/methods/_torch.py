@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from itertools import product
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +23,9 @@ from spx_cli.methods._resize import resize_image
 from spx_cli.methods.base import Method, check_count, check_image, finished
 from spx_cli.params import param
 from spx_cli.types import Assignment, Contours, Image, Labels
+
+# Sides of the pieces in which contours of large images are seen, and what is seen around each, in pixels.
+_PIECE, _AROUND = 1536, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,21 +109,31 @@ class TorchMethod(Method):
 
         scales : the network sees the image at these sizes, relative to its own; the mean of all chances is returned.
         mirrored : it sees each of them from left to right and from right to left.
+
+        Large images are seen in pieces that overlap, so that memory does not grow with them.
         """
         check_image(image)
+        height, width, _ = image.shape
+        out = np.empty((height, width), np.float32)
+        for y, x in product(range(0, height, _PIECE), range(0, width, _PIECE)):
+            # Each piece with what the network sees around it; only what lies inside it is kept.
+            top, left = max(y - _AROUND, 0), max(x - _AROUND, 0)
+            seen = image[top : y + _PIECE + _AROUND, left : x + _PIECE + _AROUND]
+            piece = self._contour_piece(np.ascontiguousarray(seen), scales, mirrored)
+            out[y : y + _PIECE, x : x + _PIECE] = piece[y - top :, x - left :][:_PIECE, :_PIECE]
+        return out
+
+    def _contour_piece(self, image: Image, scales: Sequence[float], mirrored: bool) -> Contours:
         size, where = image.shape[:2], self.where
         with device.turn(where, self.precision), torch.inference_mode():
             total = torch.zeros(size, device=where)
             for scale in scales:
-                scaled = size if scale == 1 else tuple(max(1, round(scale * side)) for side in size)
-                seen = stack([resize_image(image, (scaled[0], scaled[1]))], where)
+                scaled = max(1, round(scale * size[0])), max(1, round(scale * size[1]))
+                seen = stack([image if scale == 1 else resize_image(image, scaled)], where)
                 for view in (seen, seen.flip(3)) if mirrored else (seen,):
-                    scores = self.contour_scores(view)[:, None].float()
-                    chances = (
-                        functional.interpolate(scores.sigmoid(), size, mode="bilinear")
-                        if scaled != size
-                        else scores.sigmoid()
-                    )
+                    chances = self.contour_scores(view)[:, None].float().sigmoid()
+                    if scaled != size:
+                        chances = functional.interpolate(chances, size, mode="bilinear")
                     total += (chances if view is seen else chances.flip(3))[0, 0]
             return (total / (len(scales) * (1 + mirrored))).cpu().numpy()
 

@@ -20,6 +20,9 @@ from spx_cli.methods._torch import INPUTS, scaled_inputs, tensor_to_lab
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
+# Pixels to a side of the training crops, less one, and of the superpixels there: where contours are learned.
+_TRAINED_SIDE, _TRAINED_CELL = 200, 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class SSN(FeedForward):
@@ -108,17 +111,26 @@ class SSN(FeedForward):
     def contour_scores(self, images: Tensor) -> Tensor:
         """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size.
 
-        Positions are scaled as for the superpixels of about 20 x 20 pixels that the network is trained with.
+        Positions are those of a training crop, run through forth and back: beyond them the network sees contours worse
+        (ODS on val .687 instead of .697).
         """
         size = images.shape[2], images.shape[3]
-        grid = seed_grid(size, max(1, size[0] * size[1] // 400))
-        scores = _with_contours(self.network, self.inputs(images, grid))[1]
+        x = self.inputs(images, Grid(*size, 1, 1))
+        scale = self.eta / _TRAINED_CELL
+        x[:, 3] = scale * _folded(size[0], x.device)[:, None]
+        x[:, 4] = scale * _folded(size[1], x.device)
+        scores = _with_contours(self.network, x)[1]
         return super().contour_scores(images) if scores is None else scores
 
     def like(self, state: Mapping[str, Tensor]) -> Self:
         """Return the method with contours if the state dict has them."""
         last = state.get("output_conv.0.weight")
         return self if last is None else replace(self, contours=len(last) > self.channels - INPUTS)
+
+
+def _folded(length: int, where: torch.device) -> Tensor:
+    """Return 0, 1, ..., _TRAINED_SIDE, ..., 1, 0, 1, ...: positions of a training crop, (length,)."""
+    return _TRAINED_SIDE - (torch.arange(length, device=where) % (2 * _TRAINED_SIDE) - _TRAINED_SIDE).abs()
 
 
 def _with_contours(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
