@@ -10,7 +10,7 @@ from spx_cli.datasets import Sample
 from spx_cli.errors import ParameterError
 from spx_cli.methods import create, lnsnet
 from spx_cli.methods._association import Grid, neighbours
-from spx_cli.methods._gradient import sobel, soft_edges
+from spx_cli.methods._gradient import sobel
 from spx_cli.methods.lnsnet import LNSNet
 from spx_cli.metrics import score
 from spx_cli.training.loop import train
@@ -239,17 +239,6 @@ def test_pixels_choose_among_the_seeds_around_them():
     own_rows, own_columns = np.divmod(Grid(60, 90, 4, 6).index, 6)
     assert abs(rows - own_rows).max() <= 1
     assert abs(columns - own_columns).max() <= 1
-
-
-def test_edges_lie_where_colours_change():
-    image = np.zeros((20, 30, 3), np.uint8)
-    assert soft_edges(image).max() == 0
-    image[:, 15:] = (200, 40, 40)
-    edges = soft_edges(image)
-    assert edges.dtype == np.float32
-    assert set(edges.argmax(1)) <= {14, 15}
-    assert 0.5 < edges.max() < 1
-    assert edges[:, :8].max() == edges[:, 22:].max() == 0
 
 
 # ---- a life of learning

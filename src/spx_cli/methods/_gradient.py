@@ -4,22 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.color import rgb_to_lab
-from spx_cli.methods._smoothing import smooth
 from spx_cli.types import Contours, Image
-
-_HALF = 5.0  # units of Lab per pixel at which `soft_edges` reaches one half
-
-
-def soft_edges(image: Image) -> Contours:
-    """Return how strong the colour edge at each pixel is, float32 (H, W) in 0 to 1: what regions merge along.
-
-    The gradient of Lab after a blur of about 1.4 pixels.
-    """
-    out = np.empty(image.shape[:2], np.float32)
-    fill_gradient(smooth(rgb_to_lab(image), 4), np.float32(0), np.float32(1), out)
-    out /= out + np.float32(_HALF)
-    return out
 
 
 def sobel(image: Image) -> Contours:

@@ -18,10 +18,11 @@ from torch.nn import functional
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
-from spx_cli.methods._gradient import canny, sobel, soft_edges
+from spx_cli.methods._gradient import canny, sobel
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
+from spx_cli.methods._unlabelled import FLAT, unlabelled
 from spx_cli.params import param
 from spx_cli.types import Assignment, Contours, Image
 
@@ -31,11 +32,6 @@ PRIORS: dict[str, Callable[[Image], Contours]] = {
     "canny": canny,
     "none": lambda image: np.zeros(image.shape[:2], np.float32),
 }
-# A channel that varies less, in units of Lab or pixels, stays small: of grey images a and b are mere rounding.
-FLAT = 0.5
-# Regions merge by their inputs, positions weighted so. On BSDS500 val that is worth .002 ASA more than to merge by the
-# learned features, at 100 to 400 regions; from 2 to 5 it makes little difference.
-NEARNESS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +113,7 @@ class LNSNet(TorchMethod):
         )
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
-        """Return the most similar seed of each pixel, the network's inputs, and the edges of colour."""
+        """Return the most similar seed of each pixel, and what regions merge by."""
         network = cast(LifelongNet, self.network)
         where = next(network.parameters()).device
         with torch.inference_mode():
@@ -131,13 +127,8 @@ class LNSNet(TorchMethod):
                 grid = seed_grid(x, n_segments)
                 shifts = network.seeds(features.to(self.dtype), grid).float() if self.seeds == "network" else None
                 labels = association.nearest(features, seed_features(features, grid, shifts), grid)
-            x[:, COLORS:] *= NEARNESS
-            if swap:
-                labels, x = labels.transpose(1, 2), x.transpose(2, 3)
-            maps = labels.contiguous().cpu().numpy()
-            rows = x.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        edges = [soft_edges(image) if self.edges else None for image in images]
-        return [Assignment(*parts[:2], 0.0, parts[2]) for parts in zip(maps, rows, edges, strict=True)]
+            maps = (labels.transpose(1, 2) if swap else labels).contiguous().cpu().numpy()
+        return [unlabelled(labels, image, edges=self.edges) for labels, image in zip(maps, images, strict=True)]
 
     @staticmethod
     def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
