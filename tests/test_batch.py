@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import pytest
 from PIL import Image
 
 import standin
-from spx_cli.batch.engine import segment_files
+from spx_cli.batch.engine import Run, segment_files
 from spx_cli.batch.inputs import collect, read_list
+from spx_cli.batch.job import SegmentJob
 from spx_cli.batch.manifest import NAME, Made, Manifest
+from spx_cli.batch.plan import LABELS, plan
 from spx_cli.errors import NothingToDo, ParameterError, UnknownName, WeightsError
 from spx_cli.io import FORMATS, read_image, read_labels
+from spx_cli.options import SegmentOptions
 from spx_cli.pool import spread
 from standin import StandIn
 
@@ -580,3 +584,34 @@ def test_kill_and_resume_gives_the_bytes_of_an_undisturbed_run(tmp_path, jobs):
     subprocess.run(cut, env=environment, check=True, stdout=subprocess.DEVNULL)
     whole = {name: data for name, data in tree(tmp_path / "cut").items() if not name.endswith(".part")}
     assert whole == tree(tmp_path / "whole")
+
+
+# Files in parts
+
+
+@dataclass(frozen=True)
+class Halves(SegmentJob):
+    """Segments the two halves of each image on their own."""
+
+    def parts(self, image):
+        return [image[: len(image) // 2], image[len(image) // 2 :]]
+
+    def join(self, image, made):
+        upper, lower = made
+        return np.concatenate([upper, lower + upper.max() + 1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_file_may_go_to_the_method_in_parts(photos, batch_size):
+    picture(photos / "b.png", corner=(255, 0, 0))  # its upper half fails
+    options = SegmentOptions(n_segments=2, batch_size=batch_size, format="png")
+    planned = plan(["photos"], "out", options, "png", False, LABELS)
+    run = Run(job=Halves(StandIn(), options, StandIn().identity()), plan=planned, executor=None)
+    assert sorted(statuses(run)) == ["done"] * 4 + ["failed"]
+    assert sorted(tree("out")) == ["a.png", "sub/a.png", "sub/deep/c.png", "z.png"]
+    whole = read_labels("out/a.png")
+    assert whole.shape == (6, 8)
+    assert np.unique(whole[:3]).tolist() == [0, 1]
+    assert np.unique(whole[3:]).tolist() == [2, 3]
+    assert {size for group in StandIn.groups for size in group} == {(3, 8)}
+    assert max(map(len, StandIn.groups)) == batch_size

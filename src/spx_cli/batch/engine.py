@@ -6,10 +6,10 @@ A file that fails becomes a Result that says so, and the rest goes on. Memory ho
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from itertools import islice
@@ -60,15 +60,32 @@ class _Outcome(NamedTuple):
     traits: Traits = Traits()
 
 
-class _Loaded(NamedTuple):
+@dataclass
+class _Loaded:
+    """A file that was read: its parts, and what has been made of each so far."""
+
     task: Task
     image: Image
     digest: str
     traits: Traits
+    parts: Sequence[Image]
+    made: dict[int, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class _Part(NamedTuple):
+    """What goes to the method: a part of a file, most often all of it."""
+
+    loaded: _Loaded
+    number: int
+
+    @property
+    def image(self) -> Image:
+        return self.loaded.parts[self.number]
 
 
 class _Made(NamedTuple):
-    loaded: _Loaded
+    part: _Part
     what: Any
     seconds: float
 
@@ -206,7 +223,7 @@ def _in_threads(job: Job[Any], tasks: Iterator[Task]) -> Generator[_Outcome]:
     job = replace(job, method=resident(job.method, job.identity))
     gpu, size = job.device.startswith("cuda"), job.options.batch_size or 1
     ahead = _CUDA_GROUPS * size + 1 if gpu else size + 1
-    groups: dict[tuple[int, ...], list[_Loaded]] = {}
+    groups: dict[tuple[int, ...], list[_Part]] = {}
     making: deque[Future[list[_Made]]] = deque()
     writing: deque[Future[_Outcome]] = deque()
     room = 2
@@ -224,12 +241,13 @@ def _in_threads(job: Job[Any], tasks: Iterator[Task]) -> Generator[_Outcome]:
                     if isinstance(loaded, _Outcome):
                         yield loaded
                     else:
-                        groups.setdefault(loaded.image.shape, []).append(loaded)
+                        for part in (_Part(loaded, i) for i in range(len(loaded.parts))):
+                            groups.setdefault(part.image.shape, []).append(part)
                         room = max(2, 3 * _BACKLOG // loaded.image.size)
                 for group in _due(groups, size, last=not reading):
                     making.append(crew(_make, job, group))
                 while making and (not reading or len(making) >= _CUDA_GROUPS or making[0].done()):
-                    writing.extend(writers.submit(_write, job, *result) for result in making.popleft().result())
+                    writing.extend(writers.submit(_write, job, whole) for whole in _complete(making.popleft().result()))
                 while writing and (len(writing) > room or writing[0].done()):
                     yield writing.popleft().result()
             while writing:
@@ -255,10 +273,14 @@ def _crew(threads: bool) -> Iterator[Callable[..., Future[Any]]]:
         yield call
 
 
-def _due(groups: dict[tuple[int, ...], list[_Loaded]], size: int, *, last: bool) -> Iterator[list[_Loaded]]:
+def _due(groups: dict[tuple[int, ...], list[_Part]], size: int, *, last: bool) -> Iterator[list[_Part]]:
     """Take out the groups that are full, and the oldest where too many images wait or no more will come."""
     for shape in [shape for shape, group in groups.items() if len(group) >= size]:
-        yield groups.pop(shape)
+        group = groups.pop(shape)
+        full = len(group) - len(group) % size
+        yield from (group[start : start + size] for start in range(0, full, size))
+        if full < len(group):
+            groups[shape] = group[full:]
     while groups and (last or sum(map(len, groups.values())) > 2 * size):
         yield groups.pop(next(iter(groups)))
 
@@ -309,35 +331,47 @@ def _read(job: Job[Any], task: Task) -> _Loaded | _Outcome:
         data = _bytes(task)
         file = _NamedBytes(data, task.source)
         image, traits = read_picture(file, max_pixels=limit, value_range=job.options.value_range)
-        return _Loaded(task, image, digest(data), traits._replace(orientation=1))  # maps are made of it upright
+        traits = traits._replace(orientation=1)  # maps are made of it upright
+        return _Loaded(task, image, digest(data), traits, job.parts(image))
 
     loaded = _attempt(task, load)
     return _Outcome(task, job.result(task, loaded)) if isinstance(loaded, Failure) else loaded
 
 
-def _make(job: Job[Any], group: Sequence[_Loaded]) -> list[_Made]:
-    """Return what is made of each image, or the Failure to make it, and the seconds it took."""
+def _make(job: Job[Any], group: Sequence[_Part]) -> list[_Made]:
+    """Return what is made of each part, or the Failure to make it, and the seconds it took."""
     started = time.perf_counter()
-    made = _attempt(group[0].task, partial(job.make, [loaded.image for loaded in group]))
-    seconds = round((time.perf_counter() - started) / len(group), 6)
+    made = _attempt(group[0].loaded.task, partial(job.make, [part.image for part in group]))
+    seconds = (time.perf_counter() - started) / len(group)
     if not isinstance(made, Failure):
-        return [_Made(loaded, one, seconds) for loaded, one in zip(group, made, strict=True)]
+        return [_Made(part, one, seconds) for part, one in zip(group, made, strict=True)]
     if len(group) == 1:
         return [_Made(group[0], made, seconds)]
-    return [result for loaded in group for result in _make(job, [loaded])]
+    return [result for part in group for result in _make(job, [part])]
 
 
-def _write(job: Job[Any], loaded: _Loaded, made: Any, seconds: float) -> _Outcome:
-    task, image, content, traits = loaded
+def _complete(results: Iterable[_Made]) -> Iterator[_Loaded]:
+    """Enter the results; yield each file of which no part is left to do."""
+    for (loaded, number), what, seconds in results:
+        loaded.made[number] = what
+        loaded.seconds += seconds
+        if len(loaded.made) == len(loaded.parts):
+            yield loaded
+
+
+def _write(job: Job[Any], loaded: _Loaded) -> _Outcome:
+    task, traits = loaded.task, loaded.traits
+    made = [loaded.made[number] for number in range(len(loaded.parts))]
 
     def write() -> dict[str, Any]:
         task.output.parent.mkdir(parents=True, exist_ok=True)
-        return job.write(task, image, made)
+        return job.write(task, loaded.image, job.join(loaded.image, made))
 
-    said = made if isinstance(made, Failure) else _attempt(task, write)
+    failures = [one for one in made if isinstance(one, Failure)]
+    said = failures[0] if failures else _attempt(task, write)
     if isinstance(said, Failure):
         return _Outcome(task, job.result(task, said), traits=traits)
-    return _Outcome(task, job.result(task, seconds=seconds, **said), content, traits)
+    return _Outcome(task, job.result(task, seconds=round(loaded.seconds, 6), **said), loaded.digest, traits)
 
 
 def _attempt(task: Task, action: Callable[[], R]) -> R | Failure:

@@ -78,6 +78,15 @@ class Job(ABC, Generic[Options]):
         device: str = getattr(self.method, "device", "cpu")
         return str(pick(device)) if device == "auto" else device
 
+    def parts(self, image: Image) -> Sequence[Image]:
+        """Return what goes to the method of the image of a file: all of it, unless a job works on tiles."""
+        return [image]
+
+    def join(self, image: Image, made: Sequence[Any]) -> Any:
+        """Return what was made of an image, of what was made of its parts."""
+        (whole,) = made
+        return whole
+
     @abstractmethod
     def make(self, images: Sequence[Image]) -> Sequence[Any]:
         """Return what is made of images of one size."""
