@@ -368,13 +368,13 @@ def test_groups_do_not_change_results(photos):
 
 
 def test_few_images_are_read_ahead(tmp_path, monkeypatch):
-    paths = [picture(tmp_path / "in" / f"{i:03}.png") for i in range(60)]
+    paths = [picture(tmp_path / "in" / f"{i:03}.png") for i in range(100)]
     reads = count(1)
     taken = []
     begin = Manifest.begin
     monkeypatch.setattr(Manifest, "begin", lambda self, *args: (taken.append(next(reads)), begin(self, *args)))
     ahead = [taken[-1] - done for done, _ in enumerate(segment_files(StandIn(), paths, tmp_path / "out", n_segments=4))]
-    assert max(ahead) <= 16
+    assert max(ahead) <= 40  # 32 may wait to be written
 
 
 def test_a_method_object_is_used_as_it_is(photos):

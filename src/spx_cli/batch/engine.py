@@ -41,7 +41,7 @@ R = TypeVar("R")
 _READERS = 2
 # Threads that encode and write; most of the time they wait for the disk to have a file for good.
 _WRITERS = 16
-# Pixels that may wait to be written; two images may in any case.
+# Pixels that may wait to be written; two images may in any case, and never more than keep the writers busy.
 _BACKLOG = 1 << 24
 # Groups under way on a GPU: one there, and two on the CPU before and after.
 _CUDA_GROUPS = 3
@@ -243,7 +243,7 @@ def _in_threads(job: Job[Any], tasks: Iterator[Task]) -> Generator[_Outcome]:
                     else:
                         for part in (_Part(loaded, i) for i in range(len(loaded.parts))):
                             groups.setdefault(part.image.shape, []).append(part)
-                        room = max(2, 3 * _BACKLOG // loaded.image.size)
+                        room = max(2, min(2 * _WRITERS, 3 * _BACKLOG // loaded.image.size))
                 for group in _due(groups, size, last=not reading):
                     making.append(crew(_make, job, group))
                 while making and (not reading or len(making) >= _CUDA_GROUPS or making[0].done()):
