@@ -980,6 +980,17 @@ class TestHostileMaps:
         with pytest.raises(ImageError, match="more than the limit of"):
             read_image(big)
 
+    @pytest.mark.parametrize("code", [8, 34925])
+    def test_strips_that_inflate_without_end(self, code, monkeypatch):
+        data = tiff(np.zeros((300, 500), np.uint8), compression=code)
+        monkeypatch.setattr("spx_cli.io.tiff._HARMLESS", 50)
+        assert read_image(data).shape == (300, 500, 3)
+        small = data.replace(struct.pack("<HHII", 256, 4, 1, 500), struct.pack("<HHII", 256, 4, 1, 50))
+        small = small.replace(struct.pack("<HHIHH", 256, 3, 1, 500, 0), struct.pack("<HHIHH", 256, 3, 1, 50, 0))
+        assert small != data
+        with pytest.raises(ImageError, match="inflate to more than the 15,000 of a strip or tile"):
+            read_image(small)
+
     def test_pages_in_a_circle(self):
         data = tiff(np.zeros((3, 5), np.uint8))
         first = struct.unpack("<I", data[4:8])[0]

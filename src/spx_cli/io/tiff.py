@@ -1,8 +1,12 @@
 """TIFF pixels as stored, with the tags that say what they mean; tifffile, because Pillow misreads several bands."""
 
 import logging
+import lzma
 import sys
+import zlib
+from collections.abc import Callable
 from itertools import islice
+from math import prod
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -18,6 +22,12 @@ PREMULTIPLIED, STRAIGHT = 1, 2  # ExtraSamples
 _JPEG = 7  # Compression; its decoder turns YCbCr into RGB
 _REDUCED, _MASK = 1, 4  # NewSubfileType
 _MOST_PAGES = 1000
+_INFLATERS: dict[int, Callable[[], Any]] = {  # by Compression
+    8: zlib.decompressobj,
+    32946: zlib.decompressobj,
+    34925: lzma.LZMADecompressor,
+}
+_HARMLESS = 1 << 18  # bytes that can hardly become more than memory holds, 1032 times as many
 
 # Without a handler of its own, what tifffile says of odd tags would reach stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -100,6 +110,7 @@ def _name(code: Any) -> str:
 def _samples(page: Any, file: BinaryIO, error: type[SpxError]) -> NDArray[Any]:
     """Return the pixels of a page, in a shape that can become (H, W, C)."""
     _check_complete(page, file, error)
+    _check_inflated(page, file, error)
     try:
         pixels: NDArray[Any] = page.asarray(squeeze=False)  # (separate, 1, H, W, contiguous)
     except ValueError as cause:
@@ -137,6 +148,19 @@ def _unpacked_by_pillow(page: Any, file: BinaryIO, error: type[SpxError]) -> NDA
         f"{_name(page.compression)} compression of {page.dtype} is beyond Pillow; "
         "pip install imagecodecs, or save the file without compression"
     )
+
+
+def _check_inflated(page: Any, file: BinaryIO, error: type[SpxError]) -> None:
+    """Raise `error` where a strip or tile would inflate to more than its size: tifffile would do it, whatever it is."""
+    inflater = _INFLATERS.get(int(page.compression))
+    if inflater is None:
+        return
+    size = prod(page.chunks) * max(1, page.dtype.itemsize)
+    for start, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if count > _HARMLESS:
+            file.seek(start)
+            if len(inflater().decompress(file.read(count), size + 1)) > size:
+                raise error(f"damaged: {count:,} bytes that inflate to more than the {size:,} of a strip or tile")
 
 
 def _check_complete(page: Any, file: BinaryIO, error: type[SpxError]) -> None:

@@ -103,6 +103,7 @@ def read_checkpoint(file: Path) -> "dict[str, Tensor]":
     may be numbers, NumPy's too.
     """
     import pickle
+    import warnings
 
     import numpy as np
     import torch
@@ -117,7 +118,8 @@ def read_checkpoint(file: Path) -> "dict[str, Tensor]":
             with np.load(file) as arrays:
                 state = {name: torch.from_numpy(arrays[name]) for name in arrays}
         else:
-            with torch.serialization.safe_globals(_numbers()):
+            with torch.serialization.safe_globals(_numbers()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of other protocols of pickle
                 state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no such checkpoint: {file}") from None
