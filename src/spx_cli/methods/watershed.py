@@ -5,7 +5,7 @@ gradient, so that basins meet on edges where there are some, and halfway between
 the compact watershed of Neubert and Protzel (ICPR 2014) it is the distance to the marker that the flood comes from,
 which needs no distance map.
 
-Gradient and basins share one map of int32: what is below zero is dry land of level -1 - value, the rest a label.
+Gradient and basins share one map of int32: below zero a pixel is unlabelled, of level -1 - value, else the value is its label.
 """
 
 from dataclasses import dataclass
@@ -44,19 +44,19 @@ class Watershed(Method):
         """Return the basins of the markers."""
         height, width, _ = image.shape
         lab = rgb_to_lab(image)
-        land = np.empty((height + 2, width + 2), np.int32)
-        fill_gradient(lab, np.float32(-1), np.float32(-1), land[1:-1, 1:-1])
+        basins = np.empty((height + 2, width + 2), np.int32)
+        fill_gradient(lab, np.float32(-1), np.float32(-1), basins[1:-1, 1:-1])
         rows, columns = grid_shape((height, width), n_segments)
         rise = np.float32(2 * self.compactness / sqrt(height * width / (rows * columns)))
         markers = grid_seeds((height, width), n_segments)
-        _sink(land, rise, 0.5 * self.shrink * height / rows, 0.5 * self.shrink * width / columns, markers)
+        _sink(basins, rise, 0.5 * self.shrink * height / rows, 0.5 * self.shrink * width / columns, markers)
         labels = np.empty((height, width), np.int32)
         step = max(8 * _HALO, _STRIP * rows // (height * width))
         for first in range(0, rows, step):
             last = min(first + step, rows)
             above, below = max(first - _HALO, 0), min(last + _HALO, rows)
             top, bottom = above * height // rows, -(-below * height // rows)
-            strip = land[top : bottom + 2].copy()
+            strip = basins[top : bottom + 2].copy()
             _flood(strip, rise, markers[above * columns : below * columns] - np.array([top, 0], np.float32))
             inner = slice(first * height // rows, last * height // rows)
             np.add(strip[1:-1, 1:-1][inner.start - top : inner.stop - top], above * columns, out=labels[inner])
@@ -64,31 +64,31 @@ class Watershed(Method):
 
 
 @njit(cache=True, nogil=True)
-def _sink(land, rise, reach_y, reach_x, markers):
-    """land (H + 2, W + 2) int32; markers (K, 2) as (y, x), moved to the lowest level within reach, in place."""
-    height, width = land.shape[0] - 2, land.shape[1] - 2
+def _sink(basins, rise, reach_y, reach_x, markers):
+    """basins (H + 2, W + 2) int32; markers (K, 2) as (y, x), moved to the lowest level within reach, in place."""
+    height, width = basins.shape[0] - 2, basins.shape[1] - 2
     for k in range(len(markers)):
         y0, x0 = markers[k]
         lowest = np.inf
         for y in range(max(int(np.ceil(y0 - reach_y)), 0), min(int(y0 + reach_y) + 1, height)):
             for x in range(max(int(np.ceil(x0 - reach_x)), 0), min(int(x0 + reach_x) + 1, width)):
-                level = rise * np.sqrt((y - y0) ** 2 + (x - x0) ** 2) - 1 - land[y + 1, x + 1]
+                level = rise * np.sqrt((y - y0) ** 2 + (x - x0) ** 2) - 1 - basins[y + 1, x + 1]
                 if level < lowest:
                     lowest = level
                     markers[k, 0], markers[k, 1] = y, x
 
 
 @njit(cache=True, nogil=True)
-def _flood(land, rise, markers):
-    """land (H + 2, W + 2) int32, flooded in place but for its frame; markers (K, 2) as (y, x).
+def _flood(basins, rise, markers):
+    """basins (H + 2, W + 2) int32, flooded in place but for its frame; markers (K, 2) as (y, x).
 
     One queue per level, first in first out; a pixel takes the label of the neighbour that reaches it first. Queues are
     chains of chunks: a list linked through the pixels would wait for memory at each step.
     """
-    stride, flat = land.shape[1], land.reshape(-1)
-    land[0], land[-1], land[:, 0], land[:, -1] = 0, 0, 0, 0
+    stride, flat = basins.shape[1], basins.reshape(-1)
+    basins[0], basins[-1], basins[:, 0], basins[:, -1] = 0, 0, 0, 0
     chunks = len(markers) // _CHUNK + 1
-    queue = np.empty((land.size // _CHUNK + _LEVELS + chunks + 2) * _CHUNK, np.int32)
+    queue = np.empty((basins.size // _CHUNK + _LEVELS + chunks + 2) * _CHUNK, np.int32)
     follow = np.arange(1, len(queue) // _CHUNK + 1)
     begin, end = np.full(_LEVELS + 1, -1, np.int64), np.full(_LEVELS + 1, -1, np.int64)
     begin[0], end[0] = 0, 0
@@ -111,12 +111,12 @@ def _flood(land, rise, markers):
             dx = np.float32(at - row * stride - 1) - markers[label, 1]
             for step, v, u in ((-stride, -1, 0), (-1, 0, -1), (1, 0, 1), (stride, 1, 0)):
                 near = at + step
-                dry = flat[near]
-                if dry >= 0:
+                value = flat[near]
+                if value >= 0:
                     continue
                 flat[near] = label
                 distance = np.sqrt((dy + np.float32(v)) ** 2 + (dx + np.float32(u)) ** 2)
-                goal = min(max(int(rise * distance) - 1 - dry, level), _LEVELS)
+                goal = min(max(int(rise * distance) - 1 - value, level), _LEVELS)
                 to = end[goal]
                 if to < 0 or to % _CHUNK == 0:
                     if to < 0:
