@@ -1,4 +1,5 @@
-"""Segmenting files: paths come in, label maps and overlays are written, a result per image goes out.
+"""Work on files: paths come in, label maps or contour maps and pictures are written, a result per image goes out.
 
-Read `inputs` (which files), `plan` (what becomes of each), `manifest` (what is already done), `engine` (the work).
+Read `inputs` (which files), `plan` (where results go), `manifest` (what is already done), `job` (what is done to an
+image), `engine` (to many of them), and `contours`: another job for the same engine.
 """

@@ -5,7 +5,7 @@ gradient, so that basins meet on edges where there are some, and halfway between
 the compact watershed of Neubert and Protzel (ICPR 2014) it is the distance to the marker that the flood comes from,
 which needs no distance map.
 
-Gradient and basins share one map of int32: below zero a pixel is unlabelled, of level -1 - value, else the value is its label.
+Gradient and basins share one map of int32: what is below zero is unlabelled, of level -1 - value, the rest a label.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,8 @@
-"""The table of reports on an evaluation. To add one: write a function (report, file) in a file here, add its line."""
+"""Reports: what an evaluation says goes in, a file for people or machines comes out.
+
+`page`, `charts`, `tables` and `junit` know nothing of what they show; `evaluation` and `contours` say it. To add a
+report: write a function (report, file) in a file here, add its line to a table below.
+"""
 
 from collections.abc import Callable
 from typing import Any, TextIO
