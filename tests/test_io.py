@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -1009,6 +1011,13 @@ class TestHostileMaps:
         with pytest.raises(OSError, match="decoder"):  # read by Pillow alone it prints as ever
             pillow.open(io.BytesIO(data)).load()
         assert "not yet in table" in capfd.readouterr().err
+
+    def test_what_pillow_logs_is_not_printed(self):
+        code = (
+            "import logging, spx_cli.io; logging.getLogger('PIL.TiffImagePlugin').error('odd'); "
+            "logging.getLogger('tifffile').error('odd')"
+        )
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
 
     def test_files_that_once_did_harm(self, shared, capfd):
         for path in sorted((shared / "cases/damaged").glob("images/*")):

@@ -58,8 +58,13 @@ def reason(error: BaseException) -> str:
     A message that quotes a damaged file may hold anything: what cannot be printed is escaped, and it is cut short.
     """
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text[: 2 * _LONGEST].split()))
+    line = printable(" ".join(text[: 2 * _LONGEST].split()))
     return line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."
+
+
+def printable(text: str) -> str:
+    """Return a text with what cannot be printed escaped: names in a damaged file may hold anything."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @contextmanager
@@ -69,7 +74,7 @@ def reading(path: str | Path, what: str) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
     except SpxError as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {printable(str(error))}") from None
     except DAMAGE as error:
         refused = isinstance(error, OSError) and error.errno is not None  # by the system, not by a decoder
         raise FormatError(f"{path}: {'' if refused else f'not a {what}: '}{reason(error)}") from error

@@ -22,7 +22,7 @@ from spx_cli.io.codec import (
     recognise,
     stored,
 )
-from spx_cli.io.files import DAMAGE, atomic, reason
+from spx_cli.io.files import DAMAGE, atomic, printable, reason
 from spx_cli.io.remarks import Remarks, Traits
 from spx_cli.io.scale import Pixels, ValueRange, check_range, to_image
 from spx_cli.registry import unknown
@@ -89,7 +89,7 @@ def read_picture(
             image, narrow = to_image(pixels, value_range)
             return Picture(image, Traits(pixels.orientation, narrow, pixels.left_out))
     except SpxError as error:
-        raise ImageError(f"{_name(source)}: {error}") from None
+        raise ImageError(f"{_name(source)}: {printable(str(error))}") from None
     except DAMAGE as error:
         refused = isinstance(error, OSError) and error.errno is not None  # by the system, not by a decoder
         raise ImageError(f"{_name(source)}: {'' if refused else 'damaged or truncated: '}{reason(error)}") from error

@@ -29,8 +29,9 @@ _INFLATERS: dict[int, Callable[[], Any]] = {  # by Compression
 }
 _HARMLESS = 1 << 18  # bytes that can hardly become more than memory holds, 1032 times as many
 
-# Without a handler of its own, what tifffile says of odd tags would reach stderr.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+# Without handlers of their own, what these say of odd tags would reach stderr.
+for _name_of_library in ("tifffile", "PIL"):
+    logging.getLogger(_name_of_library).addHandler(logging.NullHandler())
 
 
 class Tiff(NamedTuple):
