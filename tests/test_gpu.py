@@ -196,12 +196,17 @@ def test_soft_association_and_its_gradients_are_those_of_the_cpu(grid, labels):
 @every_learned
 def test_one_training_step_has_the_loss_and_gradients_of_the_cpu(name):
     method = create(name, device="cpu")
-    crop = next(iter(method.recipes.values())).crop
+    crop = next(iter(method.recipes.values())).crop or 96
     torch.manual_seed(0)
     network = method.build().train()
     image, truth = quadrants(crop, crop, (crop // 3, crop // 2))
     images = torch.from_numpy(np.stack([image, image[::-1]])).permute(0, 3, 1, 2)
-    truths = torch.from_numpy(np.stack([truth, truth[::-1]])).long()
+    teacher = method.teacher()
+    seen = [truth, truth[::-1]]
+    if teacher is not None:  # learns from images alone
+        seen = [teacher(view, np.random.default_rng(0)) for view in (image, image[::-1].copy())]
+    truths = torch.from_numpy(np.stack(seen))
+    truths = truths if truths.is_floating_point() else truths.long()
     state = {key: value.clone() for key, value in network.state_dict().items()}
     found = []
     for where in ("cpu", "cuda"):
