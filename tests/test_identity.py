@@ -11,9 +11,11 @@ from PIL import Image
 import spx_cli
 from spx_cli import weights
 from spx_cli.batch.engine import segment_files
+from spx_cli.contours.maps import make_maker
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.io import read_labels, write_labels
 from spx_cli.methods import create
+from spx_cli.options import ContourOptions
 from trainee import Trainee, samples
 
 
@@ -66,6 +68,23 @@ def test_results_of_old_weights_are_not_taken_up(data, files, tmp_path):
         ParameterError, match=r"rows\.jsonl was made with identity .*; leave out --resume to begin anew"
     ):
         scores(data, Trainee(weights=str(now)), rows=kept, resume=True)
+
+
+def test_contours_of_old_weights_are_not_taken_up(data, files, tmp_path):
+    a, b, now = files
+    kept, options = tmp_path / "rows.jsonl", ContourOptions(counts=(6,))
+
+    def benchmark(**more):
+        maker = make_maker(Trainee(weights=str(now)), options)
+        return list(spx_cli.evaluate_contours(data, maker, thresholds=3, rows=kept, **more).rows())
+
+    shutil.copy(a, now)
+    rows = benchmark()
+    assert benchmark(resume=True) == rows
+    shutil.copy(b, now)
+    with pytest.raises(ParameterError, match=r"rows\.jsonl was made with .* weights [0-9a-f]{64}"):
+        benchmark(resume=True)
+    assert benchmark() != rows
 
 
 def test_files_are_segmented_with_the_weights_of_now(data, files, tmp_path):
