@@ -1,8 +1,10 @@
 import hashlib
 import json
+import os
 import pickle
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -622,3 +624,30 @@ def test_damaged_lists_of_splits_are_named(tmp_path):
     savemat(tmp_path / "nyu/splits.mat", {"other": [[2]]})
     with pytest.raises(FormatError, match=r"splits\.mat: holds no numbers named testNdxs"):
         open_dataset("nyuv2", tmp_path / "nyu", "test")
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    for name in ("a", "._a"):
+        picture(tmp_path / f"images/{name}.jpg")
+    ids(tmp_path / "ground_truth_mask/a.png", halves())
+    dataset = open_dataset("ecssd", tmp_path)
+    assert [entry.id for entry in dataset.entries] == ["a"]
+    assert dataset.unpaired == ()
+
+
+@pytest.mark.parametrize("layout", ["folder", "ecssd"])
+def test_a_folder_that_cannot_be_entered_is_named(tmp_path, monkeypatch, layout):
+    picture(tmp_path / "images/a.jpg")
+    for truths in ("labels", "ground_truth_mask"):
+        ids(tmp_path / truths / "a.png", halves())
+    for list_folder in ("scandir", "listdir"):
+        real = getattr(os, list_folder)
+
+        def refuse(path, real=real):
+            if Path(path).name == "images":
+                raise PermissionError(13, "Permission denied")
+            return real(path)
+
+        monkeypatch.setattr(os, list_folder, refuse)
+    with pytest.raises(DataError, match="images: Permission denied"):
+        open_dataset(layout, tmp_path)

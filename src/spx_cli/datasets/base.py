@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -201,12 +202,33 @@ class PictureDataset(Dataset):
 
 
 def matches(base: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-    """Yield (id, path) of the files below `base` that fit the pattern; the id is what the stars stand for."""
+    """Yield (id, path) of the files below `base` that fit the pattern; the id is what the stars stand for.
+
+    Hidden files are passed over. Raises DataError for a folder that cannot be entered.
+    """
     known = re.compile(re.escape(pattern).replace(r"\*", "([^/]+)"))
-    for path in sorted(base.glob(pattern)):
+    for path in sorted(_fitting(base, pattern.split("/"))):
         match = known.fullmatch(path.relative_to(base).as_posix())
         if match and path.is_file():
             yield "/".join(match.groups()), path
+
+
+def _fitting(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """Yield what fits a pattern of names below a folder; `Path.glob` would say nothing of what it may not enter."""
+    if not folder.is_dir():
+        return
+    names = [parts[0]]
+    if "*" in parts[0]:
+        try:
+            found = [path.name for path in folder.iterdir()]
+        except OSError as error:
+            raise DataError(f"{folder}: {error.strerror}") from None
+        names = [name for name in found if fnmatchcase(name, parts[0]) and not name.startswith(".")]
+    for name in names:
+        if parts[1:]:
+            yield from _fitting(folder / name, parts[1:])
+        else:
+            yield folder / name
 
 
 def missing(dataset: Dataset, looked: Iterable[str]) -> SpxError:
