@@ -5,7 +5,6 @@ number of each to FOLDER/now before it is read and what went wrong to FOLDER/fou
 A file that takes more than 5 s of processor time ends it by SIGPROF.
 """
 
-import io
 import json
 import os
 import resource
@@ -17,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image as pillow
 from scipy.io import savemat
 
+from encoders import encoded, tiff
 from spx_cli.errors import SpxError
 
 SECONDS, MEGABYTES, LONGEST = 5, 1000, 1000
@@ -66,18 +65,6 @@ def mutate(data, rng, others):
 # Valid files, by name; the suffix is kept
 
 
-def picture(image, kind, **options):
-    file = io.BytesIO()
-    (image if isinstance(image, pillow.Image) else pillow.fromarray(image)).save(file, kind, **options)
-    return file.getvalue()
-
-
-def page(values, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, values, **options)
-    return file.getvalue()
-
-
 def image_files(folder):
     grey, deep = PHOTO[..., 0], (PHOTO[..., 0].astype(np.uint16) << 8) + PHOTO[..., 1]
     alpha = np.dstack([PHOTO, grey])
@@ -86,43 +73,43 @@ def image_files(folder):
     frames = {"save_all": True, "append_images": [pillow.fromarray(PHOTO[::-1])], "duration": 40}
     two = pillow.fromarray(grey > 99)
     found = {
-        "rgb.png": picture(PHOTO, "PNG", exif=exif),
-        "alpha.png": picture(alpha, "PNG"),
-        "palette.png": picture(pillow.fromarray(PHOTO).convert("P"), "PNG", transparency=3),
-        "deep.png": picture(deep, "PNG"),
-        "bits.png": picture(two, "PNG"),
-        "anim.png": picture(PHOTO, "PNG", **frames),
-        "a.jpg": picture(PHOTO, "JPEG", exif=exif),
-        "progressive.jpg": picture(PHOTO, "JPEG", progressive=True),
-        "cmyk.jpg": picture(pillow.fromarray(PHOTO).convert("CMYK"), "JPEG"),
-        "lossy.webp": picture(PHOTO, "WEBP"),
-        "lossless.webp": picture(alpha, "WEBP", lossless=True),
-        "anim.webp": picture(PHOTO, "WEBP", **frames),
-        "a.bmp": picture(PHOTO, "BMP"),
-        "palette.bmp": picture(pillow.fromarray(grey), "BMP"),
-        "bits.bmp": picture(two, "BMP"),
-        "one.gif": picture(pillow.fromarray(grey), "GIF"),
-        "anim.gif": picture(PHOTO, "GIF", **frames),
-        "a.ppm": picture(PHOTO, "PPM"),
+        "rgb.png": encoded(PHOTO, "PNG", exif=exif),
+        "alpha.png": encoded(alpha, "PNG"),
+        "palette.png": encoded(pillow.fromarray(PHOTO).convert("P"), "PNG", transparency=3),
+        "deep.png": encoded(deep, "PNG"),
+        "bits.png": encoded(two, "PNG"),
+        "anim.png": encoded(PHOTO, "PNG", **frames),
+        "a.jpg": encoded(PHOTO, "JPEG", exif=exif),
+        "progressive.jpg": encoded(PHOTO, "JPEG", progressive=True),
+        "cmyk.jpg": encoded(pillow.fromarray(PHOTO).convert("CMYK"), "JPEG"),
+        "lossy.webp": encoded(PHOTO, "WEBP"),
+        "lossless.webp": encoded(alpha, "WEBP", lossless=True),
+        "anim.webp": encoded(PHOTO, "WEBP", **frames),
+        "a.bmp": encoded(PHOTO, "BMP"),
+        "palette.bmp": encoded(pillow.fromarray(grey), "BMP"),
+        "bits.bmp": encoded(two, "BMP"),
+        "one.gif": encoded(pillow.fromarray(grey), "GIF"),
+        "anim.gif": encoded(PHOTO, "GIF", **frames),
+        "a.ppm": encoded(PHOTO, "PPM"),
         "plain.pgm": b"P2 3 2 15\n1 2 3\n4 5 6\n",
         "deep.pgm": b"P5 3 2 4095\n" + bytes(range(12)),
         "a.pfm": b"Pf\n3 2\n-1.0\n" + np.linspace(0, 1, 6).astype("<f4").tobytes(),
-        "a.jp2": picture(PHOTO, "JPEG2000"),
-        "a.avif": picture(PHOTO, "AVIF"),
-        "plain.tif": page(PHOTO),
-        "deep.tif": page(deep, byteorder=">"),
-        "float.tif": page(np.float32(grey) / 255, compression="zlib"),
-        "tiles.tif": page(np.tile(PHOTO, (2, 2, 1)), tile=(16, 16), compression="zlib", predictor=True),
-        "planes.tif": page(PHOTO.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
-        "big.tif": page(PHOTO, bigtiff=True),
-        "pages.tif": page(np.stack([grey, grey]), photometric="minisblack"),
-        "palette.tif": picture(pillow.fromarray(PHOTO).convert("P"), "TIFF"),
+        "a.jp2": encoded(PHOTO, "JPEG2000"),
+        "a.avif": encoded(PHOTO, "AVIF"),
+        "plain.tif": tiff(PHOTO),
+        "deep.tif": tiff(deep, byteorder=">"),
+        "float.tif": tiff(np.float32(grey) / 255, compression="zlib"),
+        "tiles.tif": tiff(np.tile(PHOTO, (2, 2, 1)), tile=(16, 16), compression="zlib", predictor=True),
+        "planes.tif": tiff(PHOTO.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
+        "big.tif": tiff(PHOTO, bigtiff=True),
+        "pages.tif": tiff(np.stack([grey, grey]), photometric="minisblack"),
+        "palette.tif": encoded(pillow.fromarray(PHOTO).convert("P"), "TIFF"),
     }
     for name in ("tiff_lzw", "jpeg", "packbits", "tiff_adobe_deflate"):
-        found[f"{name}.tif"] = picture(PHOTO, "TIFF", compression=name)
+        found[f"{name}.tif"] = encoded(PHOTO, "TIFF", compression=name)
     for name in ("group3", "group4"):
-        found[f"{name}.tif"] = picture(two, "TIFF", compression=name)
-    found["lzw16.tif"] = picture(pillow.fromarray(deep), "TIFF", compression="tiff_lzw")
+        found[f"{name}.tif"] = encoded(two, "TIFF", compression=name)
+    found["lzw16.tif"] = encoded(pillow.fromarray(deep), "TIFF", compression="tiff_lzw")
     return found
 
 
@@ -147,12 +134,12 @@ def label_files(folder):
         found[f"{name}.mat"] = (folder / f"{name}.mat").read_bytes()
     np.save(folder / "float.npy", LABELS.astype(float))
     found["float.npy"] = (folder / "float.npy").read_bytes()
-    found["deep.png"] = picture(LABELS.astype(np.uint16), "PNG")
-    found["colour.png"] = picture(np.dstack([LABELS] * 3).astype(np.uint8), "PNG")
-    found["lzw.tif"] = picture(LABELS.astype(np.uint8), "TIFF", compression="tiff_lzw")
-    found["a.gif"] = picture(pillow.fromarray(LABELS.astype(np.uint8)), "GIF")
-    found["a.bmp"] = picture(pillow.fromarray(LABELS.astype(np.uint8)), "BMP")
-    found["a.pgm"] = picture(pillow.fromarray(LABELS.astype(np.uint8)), "PPM")
+    found["deep.png"] = encoded(LABELS.astype(np.uint16), "PNG")
+    found["colour.png"] = encoded(np.dstack([LABELS] * 3).astype(np.uint8), "PNG")
+    found["lzw.tif"] = encoded(LABELS.astype(np.uint8), "TIFF", compression="tiff_lzw")
+    found["a.gif"] = encoded(pillow.fromarray(LABELS.astype(np.uint8)), "GIF")
+    found["a.bmp"] = encoded(pillow.fromarray(LABELS.astype(np.uint8)), "BMP")
+    found["a.pgm"] = encoded(pillow.fromarray(LABELS.astype(np.uint8)), "PPM")
     found["a.flo"] = struct.pack("<fii", 202021.25, 31, 23) + bytes(8 * 31 * 23)
     rows = "\n".join(" ".join(map(str, row)) for row in (LABELS % 8 - 1).tolist())
     found["a.regions.txt"] = rows.encode()

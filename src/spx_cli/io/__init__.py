@@ -1,5 +1,8 @@
 """Images and label maps, in and out: the only place where files become the arrays of `types`, and back.
 
+Pictures: `codec` and `tiff` (samples as stored), `scale` (to uint8), `image`; `remarks` on what is odd about them.
+Label maps: `ids` (in pictures), `mat`, `polygons`, `labels`. `files` and `walk` know the disk.
+
 To add a label format: write a `read_foo` and a `write_foo` in labels.py and add a line to FORMATS.
 """
 
