@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
@@ -262,7 +263,8 @@ def _crew(threads: bool) -> Iterator[Callable[..., Future[Any]]]:
     """Yield what calls a function, in threads or at once, and returns the future of its result."""
     if threads:
         with ThreadPoolExecutor(_CUDA_GROUPS) as crew:
-            yield crew.submit
+            # each with the caller's context, where those are named that watch a method's progress
+            yield lambda function, *args: crew.submit(copy_context().run, function, *args)
     else:
 
         def call(function: Callable[..., R], *args: Any) -> Future[R]:

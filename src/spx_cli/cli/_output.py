@@ -41,7 +41,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
 @contextmanager
 def progress(unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to tell how many units of how many are done; on a terminal it moves a bar."""
+    """Give a function to tell how many units of how many are done; on a terminal it moves a bar.
+
+    A method that takes long for one image has a second bar meanwhile.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -49,14 +52,25 @@ def progress(unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
     from rich.text import Text
 
+    from spx_cli.methods.base import progress as within
+
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:.1f} {unit}/s")
+            return Text(f"{task.finished_speed or task.speed or 0:.1f} {task.description}/s")
 
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(unit, total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > 1)
+        task, inner = (bar.add_task(what, total=None, visible=False) for what in (unit, "steps"))
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=total > 1)
+            bar.reset(inner, visible=False)
+
+        token = within.set(lambda done, total: bar.update(inner, completed=done, total=total, visible=True))
+        try:
+            yield tell
+        finally:
+            within.reset(token)
 
 
 class _ToStderr(logging.Handler):

@@ -24,6 +24,7 @@ METHODS = {
     "slico": "spx_cli.methods.slic:SLICO",
     "snic": "spx_cli.methods.snic:SNIC",
     "fcn": "spx_cli.methods.fcn:FCN",
+    "rim": "spx_cli.methods.rim:RIM",
     "lnsnet": "spx_cli.methods.lnsnet:LNSNet",
     "sin": "spx_cli.methods.sin:SIN",
     "ssn": "spx_cli.methods.ssn:SSN",

@@ -1,7 +1,8 @@
 """What every method is: a frozen dataclass whose fields are its parameters and whose `assign` is its algorithm."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -63,6 +64,10 @@ def check_contours(contours: Contours, size: tuple[int, int]) -> None:
     low, high = float(contours.min()), float(contours.max())
     if not 0 <= low <= high <= 1:
         raise ImageError(f"contours must be numbers from 0 to 1, not {low:g} to {high:g}")
+
+
+#: Told (steps done, steps in all) by methods that take long for one image.
+progress: ContextVar[Callable[[int, int], None]] = ContextVar("progress", default=lambda done, total: None)
 
 
 @dataclass(frozen=True, kw_only=True)

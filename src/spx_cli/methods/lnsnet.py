@@ -20,6 +20,7 @@ from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
 from spx_cli.methods._gradient import canny, sobel
 from spx_cli.methods._grid import grid_shape
+from spx_cli.methods._instance import Norm, moments, pad
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
 from spx_cli.methods._unlabelled import FLAT, unlabelled
@@ -161,18 +162,6 @@ def standardise(images: Tensor) -> Tensor:
     return (x - mean) / unbiased.sqrt().clamp(min=FLAT)
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of each channel of x (B, C, H, W), both (B, C, 1, 1).
-
-    Row by row and then in float64: torch's own normalisations take several times as long, or lose digits, in
-    channels_last.
-    """
-    count = x.shape[2] * x.shape[3]
-    mean = x.sum(3, keepdim=True, dtype=torch.float32).double().sum(2, keepdim=True) / count
-    square = x.square().sum(3, keepdim=True, dtype=torch.float32).double().sum(2, keepdim=True) / count
-    return mean.to(x.dtype), (square - mean.square()).clamp(min=0).to(x.dtype)
-
-
 def seed_grid(x: Tensor, n_segments: int) -> Grid:
     """Return the grid of square cells over images (B, C, H, W) that is nearest to n_segments."""
     size = x.shape[2], x.shape[3]
@@ -294,20 +283,6 @@ class LifelongNet(nn.Module):
         return cast(Tensor, self.embedder(x))
 
 
-class Norm(nn.Module):
-    """Instance normalisation with scale and shift, also of a single pixel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x (B, C, H, W) with mean `bias` and deviation `weight` in each channel."""
-        mean, variance = moments(x)
-        scale = self.weight[:, None, None] / (variance + 1e-5).sqrt()
-        return torch.addcmul(self.bias[:, None, None] - mean * scale, x, scale)
-
-
 class Embedder(nn.Module):
     """The feature embedder; equation 1 has dilations 0, 1 and 2 and no normalisation, the authors' code this."""
 
@@ -324,16 +299,12 @@ class Embedder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of x (B, 5, H, W)."""
-        around = _pad(x)
+        around = pad(x)
         s = torch.cat([x, self.c1_1(around), self.c1_2(around), self.c1_3(around)], 1)
         norm, relu, _, conv = self.c1_4
-        s = conv(_pad(relu(norm(s))))
-        s = self.c2(_pad(torch.cat([self.inorm_1(s).relu(), x], 1)))
+        s = conv(pad(relu(norm(s))))
+        s = self.c2(pad(torch.cat([self.inorm_1(s).relu(), x], 1)))
         return cast(Tensor, self.inorm_2(s).relu())
-
-
-def _pad(x: Tensor) -> Tensor:
-    return functional.pad(x, (1, 1, 1, 1), "reflect" if min(x.shape[2:]) > 1 else "replicate")
 
 
 class SeedLayer(nn.Module):
