@@ -1,11 +1,9 @@
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spx_cli.regions.graph import FAINT, absorb, merge, region_graph
 from spx_cli.regions.maps import components
-from spx_cli.regions.runs import find_runs, sum_runs
 from strategies import label_maps
 
 
@@ -108,15 +106,3 @@ def test_position_counts_as_two_more_features():
     labels = np.array([[0, 0, 1], [0, 0, 1]])
     graph = region_graph(labels, np.full((2, 3, 1), 7, np.int16), position=2.0)
     np.testing.assert_allclose(graph.mean, [[7, 1, 1], [7, 1, 4]])
-
-
-@given(label_maps(), st.integers(1, 5))
-def test_tensors_are_summed_as_arrays_are(labels, channels):
-    features = np.random.default_rng(0).normal(size=(*labels.shape, channels)).astype(np.float32)
-    planes = torch.from_numpy(features.transpose(2, 0, 1).copy()).permute(1, 2, 0)
-    ours, theirs = (region_graph(labels, f, position=0.5) for f in (features, planes))
-    np.testing.assert_allclose(theirs.mean, ours.mean, rtol=1e-12, atol=1e-12)
-    runs = find_runs(labels)
-    sums = sum_runs(runs, planes)
-    assert sums.shape == (len(runs.region), channels + 1)
-    np.testing.assert_allclose(sums[:, -1].sum(), np.square(features, dtype=np.float64).sum())

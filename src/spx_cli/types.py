@@ -29,7 +29,7 @@ UNKNOWN_FLOW = 1e9  # a component of optical flow above this is not known, as Mi
 class Assignment(NamedTuple):
     """What a method hands to the finishing stage.
 
-    Its arrays are NumPy's or PyTorch's, on any device. Of features on a GPU only sums come to the CPU.
+    Its arrays are NumPy's or PyTorch's, on any device; the finishing stage takes to the CPU what it needs there.
 
     labels : (H, W) integers of any kind: scattered, with gaps, 8-connected. Ids are not negative.
     features : (H, W, C) real numbers in any unit, the space in which the method compares pixels; regions are merged by

@@ -33,7 +33,7 @@ def finish(assignment: Assignment, n_segments: int, *, exact: bool = True) -> La
     array([[0, 1, 2, 2],
            [0, 1, 2, 2]], dtype=int32)
     """
-    labels, contours = on_host(assignment.labels), on_host(assignment.contours)
+    labels, features, position, contours = map(on_host, assignment)
     if labels.min() < 0:
         raise LabelError(
             f"label {labels.min()}: below 0 is kept for pixels outside of every region, which do not exist yet"
@@ -42,8 +42,8 @@ def finish(assignment: Assignment, n_segments: int, *, exact: bool = True) -> La
     count, into = runs.regions, np.arange(runs.regions, dtype=np.int32)
     if count > n_segments or not exact:
         min_size = int(SMALL * labels.size / n_segments)
-        per_pixel = assignment.position / sqrt(labels.size / n_segments)
-        graph = region_graph(runs, assignment.features, position=per_pixel, contours=contours)
+        per_pixel = position / sqrt(labels.size / n_segments)
+        graph = region_graph(runs, features, position=per_pixel, contours=contours)
         into, graph = absorb(graph, min_size, n_segments if exact else 1)
         count = len(graph.size)
         most = n_segments if exact else len(np.unique(labels))

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.regions.runs import Runs, find_runs, number_roots, root, sum_runs
+from spx_cli.regions.runs import Runs, find_runs, number_roots, root
 from spx_cli.types import Labels
 
 FAINT = 0.01  # what a border without any contour counts
@@ -38,15 +38,14 @@ class RegionGraph(NamedTuple):
 
 def region_graph(
     labels: Labels | Runs,
-    features: Any,
+    features: NDArray[Any],
     *,
     position: float = 0.0,
     contours: NDArray[np.float32] | None = None,
 ) -> RegionGraph:
     """Return the graph of the 4-connected regions of a map.
 
-    labels : (H, W) integers, or their `find_runs`.
-    features : (H, W, C) numbers; a tensor of PyTorch is added up where it is.
+    labels : (H, W) integers, or their `find_runs`. features : (H, W, C) numbers.
     position : feature units per pixel; above 0 the means end in the scaled centre (y, x), so `mean` is (R, C + 2).
     contours : (H, W) strength, 0 to 1; between two pixels the larger counts.
 
@@ -54,12 +53,7 @@ def region_graph(
     array([2., 5.])
     """
     runs = labels if isinstance(labels, Runs) else find_runs(labels)
-    here = features if isinstance(features, np.ndarray) else np.empty((*features.shape[:2], 0), np.float32)
-    size, mean = _region_means(runs.first, runs.start, runs.region, runs.regions, here, position)
-    if here is not features:
-        sums = np.zeros((runs.regions, features.shape[2]))
-        np.add.at(sums, runs.region, sum_runs(runs, features)[:, :-1])
-        mean = np.concatenate([sums / size[:, None], mean], 1)
+    size, mean = _region_means(runs.first, runs.start, runs.region, runs.regions, features, position)
     strength = np.empty((0, 0), np.float32) if contours is None else contours
     edges, border, contour = _region_edges(runs.first, runs.start, runs.region, runs.regions, runs.width, strength)
     return RegionGraph(size, mean, edges, border, contour)

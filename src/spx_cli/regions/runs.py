@@ -4,16 +4,13 @@ A map of superpixels has some ten times fewer runs than pixels, so components, t
 runs: one pass over the pixels finds them, one paints the result.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from spx_cli.types import Labels
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Runs(NamedTuple):
@@ -48,24 +45,6 @@ def paint(runs: Runs, number: NDArray[np.int32]) -> Labels:
     out = np.empty((len(runs.first) - 1, runs.width), np.int32)
     _paint(runs.first, runs.start, runs.region, number, out)
     return out
-
-
-def sum_runs(runs: Runs, features: "Tensor") -> NDArray[np.float64]:
-    """Return the sums over each run of C features and of their squared length, (M, C + 1), made where the features are.
-
-    features : (H, W, C) on any device. What leaves a GPU is a tenth of them. Each run is added up in order of its
-        pixels, so the sums are the same every time.
-    """
-    import torch
-
-    height, width, channels = features.shape
-    rows = np.repeat(np.arange(height, dtype=np.int64), np.diff(runs.first))
-    ends = np.append(rows * width + runs.start[: len(rows)], height * width)
-    lengths = torch.from_numpy(np.diff(ends)).to(features.device)
-    pixels = features.detach().reshape(-1, channels).double()
-    pixels = torch.cat([pixels, pixels.square().sum(1, keepdim=True)], 1)
-    sums: NDArray[np.float64] = torch.segment_reduce(pixels, "sum", lengths=lengths, axis=0).cpu().numpy()
-    return sums
 
 
 @njit(cache=True, nogil=True)
