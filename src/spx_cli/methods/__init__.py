@@ -26,6 +26,7 @@ METHODS = {
     "fcn": "spx_cli.methods.fcn:FCN",
     "rim": "spx_cli.methods.rim:RIM",
     "lnsnet": "spx_cli.methods.lnsnet:LNSNet",
+    "sen": "spx_cli.methods.sen:SEN",
     "sin": "spx_cli.methods.sin:SIN",
     "ssn": "spx_cli.methods.ssn:SSN",
 }

@@ -42,6 +42,11 @@ WEIGHTS: dict[str, Record] = {
         sha256="d7bb1145459e3567b5823235c566f14f625a5b425f23510f229daa456f8f8cd7",
         score="ASA .9592 on 25 of BSDS500 val at 200; no labels",
     ),
+    "sen": Record(
+        method="sen",
+        sha256="7a54749f77cdc7517020fb552677458a2bf434392475d4f1b73b04b1364c7c5d",
+        score="F1 .318 on 25 of BSDS500 val at 50; no labels",
+    ),
     "sin": Record(
         method="sin",
         sha256="127806f5dee23ba8666a515da5582cd609403a8942fb23fc2ecc45856f4d6b42",
