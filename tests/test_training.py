@@ -330,6 +330,7 @@ def spoiled():
     yield ("about", "recipe"), None
     yield ("cuda_rng",), 3
     yield ("rng",), torch.zeros(3, dtype=torch.uint8)
+    yield ("rng",), torch.full_like(torch.get_rng_state(), 255)
     yield ("best",), {"asa": 1.0}
     yield ("step",), -1
     yield ("optimizer", "state"), None

@@ -142,6 +142,8 @@ class State:
             "rng": (content["rng"], torch.get_rng_state()),
         }
         wrong = [name for name, (found, own) in parts.items() if not _alike(found, own)]
+        if not wrong and not _is_random_state(content["rng"]):
+            wrong = ["rng"]
         return f"its {wrong[0]} does not fit the run" if wrong else ""
 
     def _first_step(self) -> dict[int, dict[str, Any]]:
@@ -153,6 +155,14 @@ class State:
         optimizer.step()
         known: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
         return known
+
+
+def _is_random_state(state: Tensor) -> bool:
+    try:
+        torch.Generator().set_state(state)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _alike(found: Any, own: Any) -> bool:
@@ -168,7 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint, every part of its kind; WeightsError for a damaged file."""
     kinds = {"about": dict, "network": dict, "ema": dict, "optimizer": dict, "step": int, "asa": float, "best": dict}
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = weights.unpickle(path)
         whole = all(isinstance(content[name], kind) for name, kind in {**kinds, "cuda_rng": list}.items())
         whole = whole and isinstance(content["about"]["recipe"], dict) and content["step"] > 0
         whole = whole and isinstance(content["optimizer"]["state"], dict) and "rng" in content

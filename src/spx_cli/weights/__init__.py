@@ -108,7 +108,6 @@ def read_checkpoint(file: Path) -> "dict[str, Tensor]":
     may be numbers, NumPy's too.
     """
     import pickle
-    import warnings
 
     import numpy as np
     import torch
@@ -123,9 +122,8 @@ def read_checkpoint(file: Path) -> "dict[str, Tensor]":
             with np.load(file) as arrays:
                 state = {name: torch.from_numpy(arrays[name]) for name in arrays}
         else:
-            with torch.serialization.safe_globals(_numbers()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of other protocols of pickle
-                state = torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_numbers()):
+                state = unpickle(file)
     except FileNotFoundError:
         raise WeightsError(f"no such checkpoint: {file}") from None
     except (*DAMAGE, SafetensorError, pickle.UnpicklingError) as x:
@@ -139,6 +137,17 @@ def read_checkpoint(file: Path) -> "dict[str, Tensor]":
     ):
         raise WeightsError(f"{file} holds no state dict; save network.state_dict() alone")
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def unpickle(file: Path) -> Any:
+    """Return what torch.save wrote, on the CPU, without running pickled code and without PyTorch's remarks on it."""
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _numbers() -> list[Any]:
