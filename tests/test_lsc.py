@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spx_cli.color import rgb_to_lab
-from spx_cli.methods import create
+from spx_cli.methods import create, lsc
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.lsc import _features
 
@@ -54,3 +54,11 @@ def test_smoothing_keeps_the_mean_of_a_flat_image_and_spreads_a_point(size: tupl
     once = smooth(point, 1)
     np.testing.assert_array_equal(once[1:4, 1:4, 1], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
     assert once[..., 0].max() == 0
+
+
+def test_sums_over_a_million_pixels_are_exact(monkeypatch) -> None:
+    totals, kmeans = [], lsc._kmeans
+    monkeypatch.setattr(lsc, "_kmeans", lambda *given: (totals.append(given[-1]), kmeans(*given))[1])
+    lsc.LSC(smoothing=0, row_step=1, iterations=1).assign(np.full((1100, 1000, 3), 77, np.uint8), 1)
+    pixels = 1100 * 1000
+    np.testing.assert_allclose(totals[0][0, [6, 11, 12, 13]] / pixels, [1, 549.5, 499.5, 1], rtol=1e-6)

@@ -3,7 +3,7 @@ import heapq
 import numpy as np
 import pytest
 
-from spx_cli.methods import create
+from spx_cli.methods import _snic, create
 from spx_cli.methods._grid import grid_seeds
 from spx_cli.methods._snic import grow
 from spx_cli.regions import maps
@@ -52,3 +52,13 @@ def test_two_halves_meet_at_their_edge():
     image[:, 20:] = 255
     labels = create("snic").segment(image, 2)
     assert np.array_equal(labels, np.arange(40)[None].repeat(20, 0) // 20)
+
+
+def test_the_mean_of_a_million_pixels_is_exact(monkeypatch):
+    centres = []
+    growth = _snic._grow
+    monkeypatch.setattr(_snic, "_grow", lambda *given: (growth(*given), centres.append(given[4])))
+    features = np.zeros((1100, 1100, 1), np.float32)
+    features[:, 550:] = 1
+    grow(features, 1, 10.0)
+    np.testing.assert_allclose(centres[0], [[0.5, 550.5, 550.5, 1100**2]], rtol=1e-6)

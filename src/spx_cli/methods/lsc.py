@@ -53,6 +53,7 @@ class LSC(Method):
             size[1] / columns,
             self.iterations,
             self.row_step,
+            np.empty((rows * columns, 14)),  # float64: of millions of pixels float32 would lose the small sums
         )
         return Assignment(labels, lab, POSITION)
 
@@ -108,8 +109,11 @@ def _features(lab, colour, chroma):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _kmeans(features, width, seeds, turn_y, turn_x, step_y, step_x, iterations, row_step):
-    """features (H, T, 7, _LANES); seeds (K, 2) as (y, x); turn_y (2, H), turn_x (2, W). Returns labels (H, W) int32."""
+def _kmeans(features, width, seeds, turn_y, turn_x, step_y, step_x, iterations, row_step, totals):
+    """features (H, T, 7, _LANES); seeds (K, 2) as (y, x); turn_y (2, H), turn_x (2, W). Returns labels (H, W) int32.
+
+    totals (K, 14), out: the sums of _add that the centres come from.
+    """
     height, tiles = features.shape[:2]
     count = len(seeds)
     position = np.zeros((tiles, 2, _LANES), np.float32)
@@ -125,12 +129,12 @@ def _kmeans(features, width, seeds, turn_y, turn_x, step_y, step_x, iterations, 
             centre[k, 6 + d], centre[k, 8 + d] = turn_x[d, x] / pixel[6], turn_y[d, y] / pixel[6]
     nearest = np.zeros((height, tiles, _LANES), np.int32)
     distance = np.empty((_BAND, tiles, _LANES), np.float32)
-    totals = np.empty((count, 14), np.float32)
     for turn in range(iterations + 1):
         last = turn == iterations
         step = 1 if last else row_step
         first = 0 if last else min(turn % row_step, height - 1)
-        totals[:] = 0
+        if not last:
+            totals[:] = 0
         for begin in range(first, height, step * _BAND):
             end = min(begin + step * _BAND, height)
             _assign(
@@ -177,21 +181,41 @@ def _assign(features, position, turn_y, centre, place, step_y, step_x, width, be
 @njit(cache=True, nogil=True, error_model="numpy")
 def _add(features, turn_x, turn_y, nearest, begin, end, step, totals):
     """Arrays as in _kmeans; totals (K, 14): sums of w phi, w, place and number of the pixels of rows begin:end:step."""
-    width = turn_x.shape[1]
+    width, zero = turn_x.shape[1], np.float32(0)
     for y in range(begin, end, step):
-        cos_y, sin_y = turn_y[0, y], turn_y[1, y]
-        for x in range(width):
-            t, i = x // _LANES, x % _LANES
-            total = totals[nearest[y, t, i]]
-            for d in range(7):
-                total[d] += features[y, t, d, i]
-            total[7] += turn_x[0, x]
-            total[8] += turn_x[1, x]
-            total[9] += cos_y
-            total[10] += sin_y
-            total[11] += y
-            total[12] += x
-            total[13] += 1
+        start = 0
+        while start < width:
+            # Sum along the run first: adding to the centre pixel by pixel waits on memory.
+            k, x = nearest[y, start // _LANES, start % _LANES], start
+            f0, f1, f2, f3, f4, f5, w, cosine, sine = zero, zero, zero, zero, zero, zero, zero, zero, zero
+            while x < width and nearest[y, x // _LANES, x % _LANES] == k:
+                t, i = x // _LANES, x % _LANES
+                f0 += features[y, t, 0, i]
+                f1 += features[y, t, 1, i]
+                f2 += features[y, t, 2, i]
+                f3 += features[y, t, 3, i]
+                f4 += features[y, t, 4, i]
+                f5 += features[y, t, 5, i]
+                w += features[y, t, 6, i]
+                cosine += turn_x[0, x]
+                sine += turn_x[1, x]
+                x += 1
+            n, total = x - start, totals[k]
+            total[0] += f0
+            total[1] += f1
+            total[2] += f2
+            total[3] += f3
+            total[4] += f4
+            total[5] += f5
+            total[6] += w
+            total[7] += cosine
+            total[8] += sine
+            total[9] += n * turn_y[0, y]
+            total[10] += n * turn_y[1, y]
+            total[11] += n * y
+            total[12] += 0.5 * n * (start + x - 1)
+            total[13] += n
+            start = x
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
