@@ -120,6 +120,26 @@ def test_contours_of_another_size_or_range_are_refused(contours):
 
 
 @every_method
+def test_the_number_of_threads_moves_hardly_a_pixel(name):
+    method = create(name)
+    if method.kind != "learned":
+        pytest.skip("works in one thread")
+    import torch
+
+    y, x = np.mgrid[:121, :163]
+    image = np.stack([x + y, 2 * x, 255 - y], 2).astype(np.uint8) ^ np.uint8(7)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 1, 3):
+            torch.set_num_threads(threads)
+            found.append(method.assign(image, 60).labels)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found[0], found[1])
+    assert (found[0] != found[2]).mean() < 1e-3
+
+
+@every_method
 def test_methods_are_values(name):
     method = quick(name)
     assert pickle.loads(pickle.dumps(method)) == method

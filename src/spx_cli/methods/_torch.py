@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spx_cli import device, weights
 from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
+from spx_cli.methods._contours import chances
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
 from spx_cli.methods.base import Method, check_count, check_image, finished
@@ -34,6 +34,9 @@ class TorchMethod(Method):
 
     `build` gives a fresh network and `load` one with the weights: ordinary modules, whose soft outputs carry gradients.
     `network` is the cached one that segments; unless it was bound, it stays behind when the method is pickled.
+
+    The same image gives the same bytes with the same number of threads. With another number a pixel of a few images may
+    move, where two superpixels are as good as equal: oneDNN then adds up the products of a convolution otherwise.
     """
 
     kind: ClassVar[str] = "learned"
@@ -131,10 +134,8 @@ class TorchMethod(Method):
                 scaled = max(1, round(scale * size[0])), max(1, round(scale * size[1]))
                 seen = stack([image if scale == 1 else resize_image(image, scaled)], where)
                 for view in (seen, seen.flip(3)) if mirrored else (seen,):
-                    chances = self.contour_scores(view)[:, None].float().sigmoid()
-                    if scaled != size:
-                        chances = functional.interpolate(chances, size, mode="bilinear")
-                    total += (chances if view is seen else chances.flip(3))[0, 0]
+                    found = chances(self.contour_scores(view), size)[0]
+                    total += found if view is seen else found.flip(1)
             return (total / (len(scales) * (1 + mirrored))).cpu().numpy()
 
     def deploy(self, network: nn.Module) -> nn.Module:
@@ -315,8 +316,20 @@ def tensor_to_lab(images: Tensor) -> Tensor:
     rgb = linear[images.long()]
     # Written out: as a matrix product it would be rounded wherever products are, under autocast or in TF32.
     t = sum((rgb[:, c : c + 1] * to_xyz[:, c, None, None] for c in range(3)), start=torch.zeros_like(rgb))
-    f = torch.where(t > 0.008856, t.clamp(min=1e-6).pow(1 / 3), 7.787 * t + 16 / 116)
+    f = torch.where(t > 0.008856, _cube_root(t.clamp(min=1e-6)), 7.787 * t + 16 / 116)
     return torch.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+def _cube_root(t: Tensor) -> Tensor:
+    """Return t^(1/3) within 2e-7, 0 < t <= 1.1; see `color._lab_f`.
+
+    On the CPU torch rounds a power otherwise at the end of each thread's share of the pixels than before it, so a map
+    would depend on the number of threads. Sums, products, quotients and square roots have one rounding.
+    """
+    u = t.sqrt().sqrt()
+    root = -0.04940759 + u * (0.73443874 + u * 0.31808401)
+    cube = root * root * root
+    return root * ((cube + t + t) / (cube + cube + t))
 
 
 INPUTS = 5  # L, a, b, y, x
