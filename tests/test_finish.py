@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from spx_cli.errors import LabelError
 from spx_cli.regions import maps
-from spx_cli.regions.finish import SMALL, finish, split
+from spx_cli.regions.finish import SMALL, _parts, finish, split
 from spx_cli.types import Assignment
 from strategies import label_maps
 
@@ -51,6 +53,25 @@ def test_splitting_a_flat_region_gives_parts_of_similar_size(n):
     parts = maps.components(split(labels, 1, n))[0]
     assert parts.max() + 1 == n
     assert np.bincount(parts.ravel()).max() <= 5 * 600 / n
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.data())
+def test_as_many_parts_of_one_least_size_as_there_may_be_and_then_of_the_widest(sizes, data):
+    n = data.draw(st.integers(len(sizes), sum(sizes)))
+    fits = [Fraction(size, part) for size in sizes for part in range(1, size + 1)]
+    least = min(m for m in fits if sum(max(1, size // m) for size in sizes) <= n)
+    wanted = [max(1, size // least) for size in sizes]
+    while sum(wanted) < n:
+        widest = max(range(len(sizes)), key=lambda i: Fraction(sizes[i], wanted[i]))
+        wanted[widest] += 1
+    assert _parts(np.array(sizes), n).tolist() == wanted
+
+
+def test_many_equal_regions_are_cut_in_no_time():
+    parts = _parts(np.full(400_000, 4), 600_000)  # quadratic, it took minutes
+    assert parts.sum() == 600_000
+    assert np.array_equal(np.unique(parts), [1, 2])
+    assert (parts[:200_000] == 2).all()
 
 
 def test_the_largest_regions_are_split_first():

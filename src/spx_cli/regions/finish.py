@@ -75,7 +75,8 @@ def _parts(size, n_regions):
     """size (R,) int64. Returns the parts to cut each region into, (R,) int64, n_regions in all, none above size."""
     count = len(size)
     parts = np.ones(count, np.int64)
-    # The least mean part size for which the parts do not exceed n_regions, by bisection; what is missing goes in order.
+    # The least mean part size for which the parts do not exceed n_regions, by bisection; what is missing goes to those
+    # that are widest then.
     low, high = 1.0, float(size.max())
     for _ in range(64):
         middle = 0.5 * (low + high)
@@ -90,13 +91,11 @@ def _parts(size, n_regions):
     for i in range(count):
         parts[i] = max(1, int(size[i] / high))
         total += parts[i]
-    while total < n_regions:
-        widest = 0
-        for i in range(count):
-            if size[i] * parts[widest] > size[widest] * parts[i]:
-                widest = i
-        parts[widest] += 1
-        total += 1
+    while total < n_regions:  # once, for all that are missing are among the widest
+        order = np.argsort(-size / parts, kind="mergesort")[: n_regions - total]
+        for i in order:
+            parts[i] += 1
+        total += len(order)
     return parts
 
 
