@@ -362,7 +362,7 @@ def test_render_refuses(spx, args, code, message):
 def test_methods_list(spx):
     rows = [json.loads(line) for line in spx("methods", "list", "--json").out.splitlines()]
     assert [row["name"] for row in rows] == list(METHODS)
-    assert all(set(row) == {"name", "kind", "paper", "summary"} and all(row.values()) for row in rows)
+    assert all(set(row) == {"name", "kind", "labels", "paper", "summary"} and all(row.values()) for row in rows)
     plain = spx("methods", "list").out.splitlines()
     assert [line.split("\t")[0] for line in plain] == ["name", *METHODS]
 

@@ -17,7 +17,7 @@ from spx_cli.cli import app
 from spx_cli.cli import run as spx
 from spx_cli.datasets import DATASETS
 from spx_cli.io import FORMATS
-from spx_cli.methods import METHODS
+from spx_cli.methods import METHODS, create
 from spx_cli.metrics import METRICS, PROTOCOLS
 from spx_cli.regions.maps import group, overlap
 from spx_cli.regions.overlays import OVERLAYS
@@ -37,6 +37,12 @@ COMMANDS = [
 @pytest.mark.parametrize("table", [METHODS, METRICS, PROTOCOLS, DATASETS, FORMATS, OVERLAYS])
 def test_every_entry_of_every_table_is_in_the_readme(table):
     assert [name for name in table if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_readme_says_whether_a_method_has_seen_labels(name):
+    labels = "free" if create(name).label_free else "seen"
+    assert f"\n| `{name}` | {labels} |" in README
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -26,7 +26,7 @@ def list_methods(as_json: _options.Json = False) -> None:
         for row in rows:
             print_json(row)
     else:
-        table(["name", "kind", "paper", "summary"], [list(row.values()) for row in rows])
+        table(["name", "kind", "labels", "paper", "summary"], [list(row.values()) for row in rows])
 
 
 @app.command()
@@ -43,14 +43,16 @@ def show(
     if as_json:
         print_json({**_summary(name, cls), "doc": inspect.getdoc(cls), "parameters": parameters})
         return
-    print(f"{name} ({cls.kind}), {cls.paper}\n\n{inspect.getdoc(cls)}\n")
+    labels = "its defaults have seen no labels" if cls.label_free else "its defaults have seen labels"
+    print(f"{name} ({cls.kind}; {labels}), {cls.paper}\n\n{inspect.getdoc(cls)}\n")
     rows = [[p["name"], p["type"], str(p["default"]), p["bounds"], p["help"]] for p in parameters]
     table(["parameter", "type", "default", "bounds", "help"], rows)
 
 
 def _summary(name: str, cls: "type[Method]") -> dict[str, str]:
     doc = inspect.getdoc(cls) or ""
-    return {"name": name, "kind": cls.kind, "paper": cls.paper, "summary": doc.split("\n\n")[0].replace("\n", " ")}
+    labels, summary = "free" if cls.label_free else "seen", doc.split("\n\n")[0].replace("\n", " ")
+    return {"name": name, "kind": cls.kind, "labels": labels, "paper": cls.paper, "summary": summary}
 
 
 def _parameters(cls: "type[Method]") -> list[dict[str, Any]]:

@@ -82,6 +82,8 @@ class Method(ABC):
     paper: ClassVar[str]
     # The method is asked for this many times n_segments, and the finishing stage merges the surplus.
     surplus: ClassVar[float] = 1.25
+    # Whether any label has had a part in its defaults: weights, contours, merging.
+    label_free: ClassVar[bool] = True
     # Whether it is a network that can have learned where objects end: `contour_map` then says so of an image.
     sees_contours: ClassVar[bool] = False
 

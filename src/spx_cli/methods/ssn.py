@@ -31,6 +31,7 @@ class SSN(FeedForward):
     name = "ssn"
     paper = "arXiv:1807.10174"
     surplus = 1.25
+    label_free = False
     sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(
