@@ -8,7 +8,6 @@ from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.methods import create
 from spx_cli.methods._contours import chances, contour_loss
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods.base import finished
 from spx_cli.training.state import State
 from strategies import label_maps
 
@@ -66,11 +65,11 @@ def test_regions_merge_along_learned_contours_only_where_they_are_wanted(name):
     assert assignment.contours.shape == (64, 96)
     assert assignment.contours.dtype == np.float32
     assert blind.assign(picture(), 40).contours is None
-    assert finished(assignment, 12, False, False).max() == 11
+    assert bound.finish(assignment, 12).max() == 11
     flat = assignment._replace(contours=np.full((64, 96), 0.3, np.float32))
     # the same strength everywhere changes nothing
-    wanted = finished(assignment._replace(contours=None), 12, False, False)
-    np.testing.assert_array_equal(finished(flat, 12, False, False), wanted)
+    wanted = bound.finish(assignment._replace(contours=None), 12)
+    np.testing.assert_array_equal(bound.finish(flat, 12), wanted)
 
 
 @pytest.mark.parametrize("name", LEARNED)

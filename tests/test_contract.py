@@ -13,7 +13,7 @@ from spx_cli import params
 from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ImageError, LabelError, ParameterError, UnknownName, WeightsError
 from spx_cli.methods import METHODS, create
-from spx_cli.methods.base import Method, finished
+from spx_cli.methods.base import Method
 from spx_cli.regions import maps
 from spx_cli.types import Assignment
 from strategies import images
@@ -109,7 +109,7 @@ def test_contours_from_outside_decide_where_regions_merge():
         guide = np.zeros((24, 30), np.float32)
         guide[:, cut - 1 : cut + 1] = 1
         columns = np.broadcast_to(np.arange(30) // 5, (24, 30))
-        found = finished(Assignment(columns, rgb_to_lab(even)), 2, False, False, guide)
+        found = create("slic").finish(Assignment(columns, rgb_to_lab(even), contours=guide), 2)
         assert np.array_equal(found, np.broadcast_to(np.arange(30) >= cut, (24, 30)))
 
 
@@ -166,7 +166,8 @@ def ends(cls):
             low, high = (field.metadata[key] for key in ("ge", "le"))
             assert low is not None, f"{name} has no least value"
             assert high is not None, f"{name} has no greatest value"
-            yield from ({name: value} for value in (low, high))
+            judged = {"merge": "loss"} if name == "border_price" else {}  # Ward's cost knows none
+            yield from ({name: value, **judged} for value in (low, high))
 
 
 @every_method

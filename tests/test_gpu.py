@@ -22,7 +22,6 @@ from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, compiled, plain
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod
-from spx_cli.methods.base import finished
 from spx_cli.regions import maps
 from spx_cli.training.loop import train
 from test_association import GRIDS, chain
@@ -123,7 +122,7 @@ def test_cpu_and_cuda_agree_on_photos(name, photos, capsys):
     for image in photos:
         assignments = [method.assign(image, 250) for method in (cpu, cuda)]
         raw.append(float((assignments[0].labels == assignments[1].labels).mean()))
-        finals.append(same_regions(*(finished(a, 200, False, False) for a in assignments)))
+        finals.append(same_regions(*(cpu.finish(a, 200) for a in assignments)))
     with capsys.disabled():
         print(f"\n{name}: same label {min(raw):.5f} at least, {np.mean(raw):.5f} on average;", end=" ")
         print(f"finished regions {min(finals):.5f} at least, {np.mean(finals):.5f} on average")

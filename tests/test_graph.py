@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli.regions.graph import FAINT, absorb, merge, region_graph
+from spx_cli.regions.graph import COLUMN, FEATURES, INSIDE, ROW, SIZE, SQUARE, contract, region_graph
 from spx_cli.regions.maps import components
 from strategies import label_maps
 
@@ -17,92 +18,62 @@ def naive_graph(labels):
 
 
 def naive_contour(labels, contours, pair):
-    """Mean over the sides between two regions of the larger contour strength beside it."""
-    sides = []
+    """Sum over the sides between two regions of the larger contour strength beside it."""
+    total = 0.0
     for axis in (0, 1):
         a, b = (np.moveaxis(x, axis, 0) for x in (labels, contours))
         both = (np.minimum(a[1:], a[:-1]) == pair[0]) & (np.maximum(a[1:], a[:-1]) == pair[1])
-        sides.append(np.maximum(b[1:], b[:-1])[both])
-    return np.concatenate(sides).mean()
+        total += np.maximum(b[1:], b[:-1])[both].sum()
+    return total
 
 
-def naive_merge(labels, features, n_regions, contours=None):
-    """Merge the cheapest pair again and again, recomputing everything from the pixels each time."""
-    labels = labels.copy()
-    while len(np.unique(labels)) > n_regions:
-
-        def cost(pair, current=labels):
-            a, b = features[current == pair[0]], features[current == pair[1]]
-            n = len(a) * len(b) / (len(a) + len(b))
-            strength = 1.0 if contours is None else FAINT + naive_contour(current, contours, pair)
-            return ((a.mean(0) - b.mean(0)) ** 2).sum() * n**0.75 * strength
-
-        a, b = min(naive_graph(labels), key=cost)
-        labels[labels == b] = a
-    return components(labels)[0]
-
-
-@given(label_maps(max_side=12, max_id=3))
-def test_graph_agrees_with_a_double_loop(labels):
+@given(label_maps(max_side=12, max_id=3), st.sampled_from([1, 3, 5]), st.integers(0, 2), st.sampled_from([0, 1, 2, 4]))
+def test_graph_agrees_with_a_double_loop(labels, channels, scales, side):
     regions, count = components(labels)
-    features = np.random.default_rng(0).normal(size=(*labels.shape, 2)).astype(np.float32)
-    graph = region_graph(labels, features)
+    height, width = labels.shape
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(height, width, channels)).astype(np.float32)
+    contours = rng.random((scales, height, width), np.float32) if scales else None
+    embedding = rng.normal(size=(-(-height // side), -(-width // side), 2)).astype(np.float32) if side else None
+    graph = region_graph(labels, features, unit=2.0, contours=contours, embedding=embedding)
     assert dict(zip(map(tuple, graph.edges.tolist()), graph.border.tolist(), strict=True)) == naive_graph(regions)
+    rows, columns = np.mgrid[:height, :width]
     for r in range(count):
-        assert graph.size[r] == (regions == r).sum()
-        np.testing.assert_allclose(graph.mean[r], features[regions == r].mean(0), atol=1e-5)
+        inside = regions == r
+        expected = {SIZE: inside.sum(), ROW: rows[inside].sum(), COLUMN: columns[inside].sum()}
+        expected[SQUARE] = ((features[inside] / 2) ** 2).sum()
+        expected[INSIDE] = contours.mean(0)[inside].sum() if scales else 0
+        expected |= {FEATURES + c: features[inside, c].sum() / 2 for c in range(channels)}
+        if side:
+            seen = embedding[rows[inside] // side, columns[inside] // side].sum(0)
+            expected |= {FEATURES + channels + c: seen[c] for c in range(2)}
+        np.testing.assert_allclose(graph.sums[r], [expected[c] for c in sorted(expected)], rtol=1e-5, atol=1e-4)
+    for pair, contour in zip(graph.edges, graph.contour, strict=True):
+        expected = [naive_contour(regions, contours[s], pair) for s in range(scales)]
+        np.testing.assert_allclose(contour, expected, rtol=1e-5)
 
 
-@given(label_maps(max_side=8, max_id=4), st.integers(1, 6), st.sampled_from([1, 3, 5]))
-def test_merge_takes_the_cheapest_pair_each_time(labels, n_regions, channels):
+@given(label_maps(max_side=10, max_id=3), st.integers(1, 4))
+def test_contraction_is_the_graph_of_the_merged_map(labels, parts):
     regions, count = components(labels)
-    features = np.random.default_rng(1).normal(size=(*labels.shape, channels)).astype(np.float32)
-    into = merge(region_graph(regions, features), n_regions)
-    assert into.max() + 1 == min(n_regions, count)
-    assert np.array_equal(components(into[regions])[0], into[regions])
-    assert np.array_equal(into[regions], naive_merge(regions, features, n_regions))
-
-
-@given(label_maps(max_side=8, max_id=4), st.integers(1, 6))
-def test_contours_make_merging_over_them_dearer(labels, n_regions):
-    regions, _ = components(labels)
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(1)
+    into = rng.integers(0, parts, count).astype(np.int32)
+    into = np.unique(into, return_inverse=True)[1].astype(np.int32)
+    contours = rng.random((2, *labels.shape), np.float32)
     features = rng.normal(size=(*labels.shape, 3)).astype(np.float32)
-    contours = rng.random(labels.shape, np.float32)
-    graph = region_graph(regions, features, contours=contours)
-    for pair, border, contour in zip(graph.edges, graph.border, graph.contour, strict=True):
-        np.testing.assert_allclose(contour / border, naive_contour(regions, contours, pair), rtol=1e-5)
-    merged = merge(graph, n_regions)[regions]
-    assert np.array_equal(merged, naive_merge(regions, features, n_regions, contours))
+    merged = contract(region_graph(regions, features, contours=contours), into)
+    borders = naive_graph(into[regions])
+    assert dict(zip(map(tuple, merged.edges.tolist()), merged.border.tolist(), strict=True)) == borders
+    for r in range(len(merged.sums)):
+        assert merged.sums[r, SIZE] == (into[regions] == r).sum()
+        np.testing.assert_allclose(merged.sums[r, FEATURES:], features[into[regions] == r].sum(0), atol=1e-4)
+    for pair, contour in zip(merged.edges, merged.contour, strict=True):
+        np.testing.assert_allclose(contour[1], naive_contour(into[regions], contours[1], pair), rtol=1e-5)
 
 
-def test_debris_takes_its_contours_along():
-    labels = np.array([[0, 0, 0, 1], [2, 2, 2, 2]])
-    contours = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.float32)
-    into, graph = absorb(region_graph(labels, np.zeros((2, 4, 1), np.float32), contours=contours), min_size=2)
-    assert into.tolist() == [0, 0, 1]
-    assert graph.contour.tolist() == [2]
-    assert graph.border.tolist() == [4]
-
-
-def test_debris_joins_its_most_similar_neighbour():
-    labels = np.array([[0, 0, 0, 1, 2, 2, 2, 2]])
-    features = np.array([[0, 0, 0, 8, 10, 10, 10, 10]], np.float32)[..., None]
-    into, graph = absorb(region_graph(labels, features), min_size=2)
-    assert into.tolist() == [0, 1, 1]
-    assert graph.size.tolist() == [3, 5]
-    assert graph.border.tolist() == [1]
-    np.testing.assert_allclose(graph.mean[:, 0], [0, 9.6])
-
-
-@given(label_maps(max_side=10, max_id=3), st.integers(1, 8), st.integers(1, 5))
-def test_no_debris_is_left_unless_the_count_forbids(labels, min_size, n_regions):
-    _, graph = absorb(region_graph(labels, np.zeros((*labels.shape, 1), np.float32)), min_size, n_regions)
-    assert graph.size.sum() == labels.size
-    assert graph.size.min() >= min_size or len(graph.size) <= n_regions
-
-
-def test_position_counts_as_two_more_features():
-    labels = np.array([[0, 0, 1], [0, 0, 1]])
-    graph = region_graph(labels, np.full((2, 3, 1), 7, np.int16), position=2.0)
-    np.testing.assert_allclose(graph.mean, [[7, 1, 1], [7, 1, 4]])
+def test_means():
+    graph = region_graph(np.array([[0, 0, 1]]), np.array([[[1], [3], [5]]], np.int16))
+    assert graph.means(FEATURES).tolist() == [[2], [5]]
+    assert graph.means(COLUMN, COLUMN + 1).tolist() == [[0.5], [2]]
+    with pytest.raises(IndexError):
+        region_graph(np.zeros((2, 2), int), np.zeros((2, 2), np.float32))

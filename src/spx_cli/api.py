@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spx_cli.methods import create
-from spx_cli.methods.base import Method
+from spx_cli.methods.base import Method, check_image
 from spx_cli.options import BoundaryOptions, EvaluateOptions
 from spx_cli.params import change
 from spx_cli.types import Contours, Image, Labels
@@ -25,7 +25,7 @@ def segment(
     *,
     native_count: bool = False,
     raw: bool = False,
-    contours: Contours | None = None,
+    contours: "Contours | str | Path | Method | None" = None,
     **params: Any,
 ) -> Labels:
     """Return a label map of exactly `n_segments` 4-connected regions; int32 (H, W), ids in raster order.
@@ -34,8 +34,9 @@ def segment(
     method : a name from `spx methods list`, or what `create` returned.
     native_count : keep the count that the method itself yields; the map is still clean and connected.
     raw : return the method's own map without the finishing stage.
-    contours : float32 (H, W), 0 to 1, how likely each pixel lies on the border of an object: regions merge rather where
-        it is low. In place of what the method itself may know of contours.
+    contours : along what regions merge, in place of what the method does by itself: float32 (H, W), 0 to 1, how likely
+        each pixel lies on the border of an object; the name of a network that sees contours, such as "fcn", or a method
+        made of one; the path of a contour map; "edges" of colour; or "none".
     params : the method's parameters, see `spx methods show NAME`.
 
     Raises ParameterError (a ValueError) for an unknown method or parameter, a value out of bounds, or a count that is
@@ -48,7 +49,14 @@ def segment(
     >>> segment(image, "slic", 2)[0]
     array([0, 0, 0, 0, 1, 1, 1, 1], dtype=int32)
     """
+    if isinstance(contours, bool):  # whether a network looks for contours is a parameter of its own
+        params, contours = {**params, "contours": contours}, None
     chosen = method if isinstance(method, Method) and not params else create(method, **params)
+    if isinstance(contours, str | Path | Method):
+        from spx_cli.contours.guide import open_guide
+
+        check_image(image)
+        contours = open_guide(contours, device=getattr(chosen, "device", None)).along(image)
     return chosen.segment(image, n_segments, native_count=native_count, raw=raw, contours=contours)
 
 
@@ -81,7 +89,7 @@ def evaluate(
     chosen = change(options or EvaluateOptions(), "evaluate", changes)
     given = [methods] if isinstance(methods, str | Method) else methods
     counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
-    sources = make_sources(given, counts, labels, native_count=chosen.native_count)
+    sources = make_sources(given, counts, labels, native_count=chosen.native_count, contours=chosen.contours)
     scoring = Scoring.of(open_data(chosen.layout, data, chosen.split, chosen), sources, chosen)
     if conditions is not None:
         conditions.check(scoring.settings())

@@ -89,6 +89,13 @@ class SegmentOptions(FileOptions):
         "--format",
         metavar="FORMAT",
     )
+    contours: str | None = option(
+        None,
+        "Merge along: edges, a network such as fcn, a folder or file of contour maps, or none. "
+        "[default: what the method knows, else edges; for slic and slico none]",
+        "--contours",
+        metavar="NAME|PATH",
+    )
     overlay: str | None = option(
         None, "Also write a picture: boundaries, mean, random or side-by-side.", "--overlay", metavar="MODE"
     )
@@ -210,6 +217,7 @@ class EvaluateOptions(DataOptions):
     """
 
     native_count: bool = option(False, "Keep the count that a method itself yields.", "--native-count")
+    contours: str | None = option(None, "Along what methods merge regions, as in SegmentOptions.")
     protocol: str = option("stutz", "stutz, seal, lnsnet, sen or rim.", "--protocol", metavar="NAME")
     metrics: tuple[str, ...] | None = option(
         None,

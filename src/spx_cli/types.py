@@ -3,7 +3,7 @@
 Image   uint8 (H, W, 3), RGB, H and W at least 1.
 Labels  int32 (H, W), ids 0..K-1 without gaps, numbered in raster order of their first pixel, each id one 4-connected
         region, every pixel labelled. `maps.check` says whether a map keeps this contract.
-Contours  float32 (H, W), 0 to 1: how likely each pixel lies on the border of an object.
+Contours  float32 (H, W), 0 to 1: how likely each pixel lies on the border of an object; (S, H, W) at S scales.
 
 -1      in every layer a pixel outside of all regions (masks, nodata: to come). No label map that leaves spx holds it
         today; what reads, finishes or scores a label map refuses it. In an annotation it is what becomes of ids to
@@ -32,15 +32,25 @@ class Assignment(NamedTuple):
     Its arrays are NumPy's or PyTorch's, on any device; the finishing stage takes to the CPU what it needs there.
 
     labels : (H, W) integers of any kind: scattered, with gaps, 8-connected. Ids are not negative.
-    features : (H, W, C) real numbers in any unit, the space in which the method compares pixels; regions are merged by
-        their distance there. Most methods hand over Lab (`color.rgb_to_lab`), the learned ones their pixel features.
+    features : (H, W, C) real numbers in any unit, the space in which the method compares pixels; by Ward's cost regions
+        are merged by their distance there. Most methods hand over Lab (`color.rgb_to_lab`), some their pixel features.
     position : how much one grid spacing, sqrt(H W / n_segments), of distance between two regions' centres counts beside
         their features, in units of the features. By features alone long regions grow together end to end.
-    contours : (H, W) float32, how likely each pixel lies on the border of an object, 0 to 1. Regions merge rather over
-        borders where it is low. Only networks know.
+    contours : (H, W) float32, or (S, H, W) as seen at S scales: how likely each pixel lies on the border of an object,
+        0 to 1. Regions merge rather over borders where it is low.
+    embedding : (h, w, D) float32, h = ceil(H / s), w = ceil(W / s), s a power of two: for each square of s x s pixels a
+        vector that is alike in pixels of one object. Only the expected loss looks at it, and only at distances of
+        regions' means.
+    lab : (H, W, 3) Lab, where the features are something else; the expected loss compares colours there.
+    unit : units of `lab`, or of features that are Lab, per unit of CIE Lab.
+    edges : whether the contours are mere edges of colour, which the expected loss reads by other weights.
     """
 
     labels: NDArray[Any]
     features: NDArray[Any]
     position: float = 0.0
     contours: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
+    lab: NDArray[Any] | None = None
+    unit: float = 1.0
+    edges: bool = False

@@ -34,7 +34,7 @@ class ContourJob(Job[ContourOptions]):
         """What makes the contours."""
         return make_maker(self.method, self.options, self.identity)
 
-    def make(self, images: Sequence[Image]) -> Sequence[Contours]:
+    def make(self, images: Sequence[Image], tasks: Sequence[Task]) -> Sequence[Contours]:
         """Return the contours of images."""
         return [self.maker.contours(image) for image in images]
 

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from spx_cli import params
-from spx_cli.batch.job import Failure, Job, Result, SegmentJob, digest
+from spx_cli.batch.job import Failure, Job, Result, SegmentJob, entry_of
 from spx_cli.batch.manifest import Made, Manifest
 from spx_cli.batch.plan import LABELS, Plan, Task, plan
+from spx_cli.contours.guide import open_guide
 from spx_cli.device import pick
 from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.io import FORMATS, MAX_PIXELS, read_picture, sweep
@@ -121,7 +122,7 @@ class Run:
         left = []
         for task in self.plan.tasks:
             entry = manifest.get(task.output) if manifest and options.resume else None
-            if entry and entry.recipe == recipe and _is_done(task, entry):
+            if entry and entry.recipe == recipe and _is_done(self.job, task, entry):
                 yield self.job.skipped(task, entry)
             elif options.dry_run:
                 yield self.job.result(task, status="planned")
@@ -183,7 +184,11 @@ def segment_files(
     if options.n_segments > most and not (options.native_count or options.raw):
         raise ParameterError(f"{planned.format} holds {most} ids, not {options.n_segments}; use --format tiff or npz")
     size = options.batch_size or _usual_batch(method)
-    job = SegmentJob(method, replace(options, format=planned.format, batch_size=size), method.identity())
+    guide = None
+    if options.contours is not None:
+        guide = open_guide(options.contours, device=getattr(method, "device", None))
+        guide = guide.among([entry for task in planned.tasks if (entry := entry_of(task))])
+    job = SegmentJob(method, replace(options, format=planned.format, batch_size=size), method.identity(), guide)
     return Run(job=job, plan=planned, executor=executor)
 
 
@@ -207,12 +212,12 @@ def _swept(tasks: Sequence[Task]) -> Iterator[None]:
         raise
 
 
-def _is_done(task: Task, entry: Made) -> bool:
+def _is_done(job: Job[Any], task: Task, entry: Made) -> bool:
     if not entry.digest or not all(path.is_file() for path in task.outputs()):
         return False
     try:
-        return digest(_bytes(task)) == entry.digest
-    except OSError:
+        return job.digest(task, _bytes(task)) == entry.digest
+    except (OSError, SpxError):
         return False
 
 
@@ -334,7 +339,7 @@ def _read(job: Job[Any], task: Task) -> _Loaded | _Outcome:
         file = _NamedBytes(data, task.source)
         image, traits = read_picture(file, max_pixels=limit, value_range=job.options.value_range)
         traits = traits._replace(orientation=1)  # maps are made of it upright
-        return _Loaded(task, image, digest(data), traits, job.parts(image))
+        return _Loaded(task, image, job.digest(task, data), traits, job.parts(image))
 
     loaded = _attempt(task, load)
     return _Outcome(task, job.result(task, loaded)) if isinstance(loaded, Failure) else loaded
@@ -343,7 +348,9 @@ def _read(job: Job[Any], task: Task) -> _Loaded | _Outcome:
 def _make(job: Job[Any], group: Sequence[_Part]) -> list[_Made]:
     """Return what is made of each part, or the Failure to make it, and the seconds it took."""
     started = time.perf_counter()
-    made = _attempt(group[0].loaded.task, partial(job.make, [part.image for part in group]))
+    made = _attempt(
+        group[0].loaded.task, partial(job.make, [part.image for part in group], [part.loaded.task for part in group])
+    )
     seconds = (time.perf_counter() - started) / len(group)
     if not isinstance(made, Failure):
         return [_Made(part, one, seconds) for part, one in zip(group, made, strict=True)]

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,9 +13,11 @@ from spx_cli import params
 from spx_cli._version import __version__
 from spx_cli.batch.manifest import Made
 from spx_cli.batch.plan import Task
+from spx_cli.contours.guide import Guide
+from spx_cli.datasets import Entry
 from spx_cli.device import pick
 from spx_cli.io import write_image, write_labels
-from spx_cli.methods.base import Method
+from spx_cli.methods.base import Along, Method
 from spx_cli.options import FileOptions, SegmentOptions
 from spx_cli.regions.overlays import render
 from spx_cli.types import Image, Labels
@@ -88,8 +91,12 @@ class Job(ABC, Generic[Options]):
         return whole
 
     @abstractmethod
-    def make(self, images: Sequence[Image]) -> Sequence[Any]:
-        """Return what is made of images of one size."""
+    def make(self, images: Sequence[Image], tasks: Sequence[Task]) -> Sequence[Any]:
+        """Return what is made of images of one size, each of its task."""
+
+    def digest(self, task: Task, data: bytes) -> str:
+        """Return what tells one content of all that is read for a task from another; data : the bytes of its image."""
+        return digest(data)
 
     @abstractmethod
     def write(self, task: Task, image: Image, made: Any) -> dict[str, Any]:
@@ -144,10 +151,22 @@ class Segmented(Result):
 class SegmentJob(Job[SegmentOptions]):
     """A label map is made of every image."""
 
-    def make(self, images: Sequence[Image]) -> Sequence[Labels]:
+    guide: Guide | None = None
+
+    def make(self, images: Sequence[Image], tasks: Sequence[Task]) -> Sequence[Labels]:
         """Return the label maps of images of one size."""
-        options = self.options
-        return self.method.segment_batch(images, options.n_segments, native_count=options.native_count, raw=options.raw)
+        options, guide = self.options, self.guide
+        along: list[Along] | None = None
+        if guide is not None:
+            along = [guide.along(image, entry_of(task)) for image, task in zip(images, tasks, strict=True)]
+        return self.method.segment_batch(
+            images, options.n_segments, native_count=options.native_count, raw=options.raw, contours=along
+        )
+
+    def digest(self, task: Task, data: bytes) -> str:
+        """Return what tells one content of the image, and of its contour map, from another."""
+        file = self.guide.file(entry_of(task)) if self.guide else None
+        return digest(data if file is None else data + digest(file.read_bytes()).encode())
 
     def write(self, task: Task, image: Image, made: Labels) -> dict[str, Any]:
         """Write a label map and its overlay; return the number of its regions."""
@@ -171,6 +190,7 @@ class SegmentJob(Job[SegmentOptions]):
         options = self.options
         parts = [f"k={options.n_segments}", str(options.format)]
         parts += [name for name in ("native_count", "raw") if getattr(options, name)]
+        parts += [f"contours={self.guide.identity}"] if self.guide else []
         lines = f"{options.color or ''}" + (f":{options.thickness}" if options.thickness else "")
         return parts + ([f"overlay={options.overlay}:{lines}"] if options.overlay else [])
 
@@ -181,6 +201,11 @@ class SegmentJob(Job[SegmentOptions]):
     def skipped(self, task: Task, entry: Made) -> Segmented:
         """Return the result of a task that an earlier run has done."""
         return self.result(task, status="skipped", k=entry.k)
+
+
+def entry_of(task: Task) -> Entry | None:
+    """Return the image of a task as contour maps are named after it; None for one without a name."""
+    return None if task.data is not None else Entry(Path(task.source).stem, Path(task.source))
 
 
 def digest(data: bytes) -> str:

@@ -30,12 +30,13 @@ LabelFolders = Annotated[
     list[Path] | None,
     typer.Option("--labels", metavar="DIR", help="Score the label maps in DIR, named as the images; repeatable."),
 ]
-ContourFolders = Annotated[
-    list[Path] | None,
+Along = Annotated[
+    list[str] | None,
     typer.Option(
         "--contours",
-        metavar="DIR",
-        help="Score the soft contour maps in DIR, named as the images, by the BSDS boundary benchmark; repeatable.",
+        metavar="NAME|DIR",
+        help="With -m: along what methods merge regions, as for segment. Alone: score the soft contour maps in DIR, "
+        "named as the images, by the BSDS boundary benchmark; repeatable.",
     ),
 ]
 Tolerance = Annotated[
@@ -59,7 +60,7 @@ def evaluate(
     weights: _options.Weights = None,
     seed: _options.Seed = None,
     labels: LabelFolders = None,
-    contours: ContourFolders = None,
+    contours: Along = None,
     thresholds: _reports.Thresholds = None,
     regions: Annotated[
         bool,
@@ -82,7 +83,7 @@ def evaluate(
 ) -> None:
     """Score superpixels on a data set: by methods that segment on the fly, or label maps made by any tool.
 
-    With --contours, and neither -m nor --labels, soft contour maps are scored: ODS, OIS and AP.
+    With --contours alone soft contour maps are scored: ODS, OIS and AP. With -m they guide the methods.
     """
     from spx_cli import api
     from spx_cli.evaluation.gates import Conditions
@@ -91,15 +92,17 @@ def evaluate(
     outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown, junit=as_junit, html=as_html)
     radius, slack = _tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
-    if contours:
-        if method or labels:
-            raise ParameterError("--contours scores contour maps; leave out -m and --labels, or give them a run each")
+    if contours and labels:
+        raise ParameterError("--contours guides methods or is scored itself; give it and --labels a run each")
+    if contours and method and len(contours) > 1:
+        raise ParameterError("--contours guides methods by one network or folder; give each a run of its own")
+    if contours and not method:
         foreign = {"-k": segments, "-p": param, "--device": device, "--weights": weights, "--seed": seed}
         foreign |= {"--tolerance N": radius} | _changed(options)
         shared = {name: getattr(options, name) for name in fields(DataOptions)} | {"cached": True}
         _reports.benchmark(
             data,
-            contours,
+            [Path(folder) for folder in contours],
             BoundaryOptions(**shared, thresholds=thresholds or BoundaryOptions.thresholds, regions=regions),
             conditions,
             outputs | _reports.curve_file(curve),
@@ -112,7 +115,8 @@ def evaluate(
         raise ParameterError(
             "--curve, --thresholds and --regions are about contour maps; name their folder with --contours"
         )
-    options = replace(options, tolerance=radius, also=conditions.metrics, cached=True)
+    along = contours[0] if contours else None
+    options = replace(options, tolerance=radius, also=conditions.metrics, cached=True, contours=along)
 
     names = method or ([] if labels else ["slic"])
     if param and len(names) != 1:

@@ -54,13 +54,25 @@ Start = Annotated[str | None, typer.Option("--weights", metavar="PATH", help="We
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in RUN where its last checkpoint stands.")]
 Half = Annotated[bool, typer.Option("--half", help="Export the weights as float16, half the size.")]
 Board = Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard, into RUN.")]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("-m", "--method", metavar="NAME", help="For merge: whose maps are merged; repeatable."),
+]
+Along = Annotated[
+    str | None,
+    typer.Option(
+        "--contours",
+        metavar="NAME|DIR",
+        help="For merge: along which contours; none for none. [default: what the methods know themselves]",
+    ),
+]
 Show = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe, as a TOML file for --config, and exit.")]
 
 
 @_options.taking(ReadOptions)
 def train(
     *,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="A learned method.", show_default=False)],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A learned method, or merge.", show_default=False)],
     data: Data = None,
     out: Out = None,
     layout: Layout = "folder",
@@ -79,6 +91,8 @@ def train(
     options: ReadOptions,
     device: _options.Device = None,
     weights: Start = None,
+    methods: Methods = None,
+    contours: Along = None,
     resume: Resume = False,
     half: Half = False,
     tensorboard: Board = False,
@@ -87,8 +101,27 @@ def train(
     quiet: _options.Quiet = False,
     verbose: _options.Verbose = False,
 ) -> None:
-    """Train a method's network; the best weights by validation end up in RUN/best.safetensors."""
+    """Train a method's network; the best weights by validation end up in RUN/best.safetensors.
+
+    With merge for METHOD: fit the expected loss by which the finishing stage merges regions.
+    """
     from spx_cli.errors import ParameterError
+    from spx_cli.methods._merging import OWNER
+
+    if method == OWNER:
+        alien = {"--val-split": val_split, "--crop": crop, "--amp": amp, "--weights": weights}
+        alien |= {"--half": half or None, "--tensorboard": tensorboard or None}
+        if given := [name for name, value in alien.items() if value is not None]:
+            raise ParameterError(f"{', '.join(given)}: not for merge")
+        overrides = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
+        _fit(
+            data, out, layout, options, split, methods or [], contours, param, device, recipe, config,
+            [*(set_ or []), *(f"{name}={value}" for name, value in overrides.items() if value is not None)],
+            resume=resume, show_recipe=show_recipe, as_json=as_json, quiet=quiet, verbose=verbose,
+        )  # fmt: skip
+        return
+    if methods or contours:
+        raise ParameterError("--method and --contours are for merge alone")
     from spx_cli.methods._recipe import choose
     from spx_cli.methods._torch import TorchMethod
 
@@ -128,6 +161,72 @@ def train(
         for path in (out / state.BEST, out / state.LAST):
             if path.exists():
                 print(f"{path}\tsha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+
+
+def _fit(
+    data: Path | None,
+    out: Path | None,
+    layout: str,
+    options: ReadOptions,
+    splits: str | None,
+    names: list[str],
+    contours: str | None,
+    param: list[str] | None,
+    device: str | None,
+    recipe: str,
+    config: Path | None,
+    overrides: list[str],
+    *,
+    resume: bool,
+    show_recipe: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    from spx_cli.errors import ParameterError
+    from spx_cli.methods._recipe import choose
+    from spx_cli.training import merging
+
+    chosen = choose({"default": merging.MergeRecipe()}, recipe, config=config, overrides=overrides)
+    if show_recipe:
+        print(chosen.to_toml(), end="")
+        return
+    if data is None or out is None or not names:
+        raise ParameterError("spx train merge needs --data DIR, --out RUN and --method NAME")
+    log_to_stderr(verbose=verbose, quiet=quiet)
+    made = [_options.make_method(name, param, device=device) for name in names]
+    with _counting(wanted=not (quiet or as_json)) as progress:
+        lines = merging.fit_merge(
+            merging.open_splits(layout, data, splits, options),
+            merging.assigners(made, contours, device),
+            chosen,
+            out,
+            resume=resume,
+            about={"data": f"{layout} {splits or 'train and val'}", "contours": contours or "own"},
+            progress=progress,
+        )
+        for line in lines:
+            if as_json:
+                print_json({k: None if v != v else v for k, v in line._asdict().items()})
+            elif not quiet:
+                note(str(line))
+    if not as_json:
+        best = out / merging.BEST
+        print(f"{best}\tsha256 {hashlib.sha256(best.read_bytes()).hexdigest()}")
+
+
+@contextmanager
+def _counting(*, wanted: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how many images of how many are ready: a bar on a terminal, else nothing."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("images", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

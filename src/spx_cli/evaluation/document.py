@@ -93,7 +93,7 @@ class Document(Outcome):
         source = next(source for source in self.sources if source.name == method)
         sample = self.dataset.load(entry)
         if isinstance(source, Segmenter) and count is not None:
-            return sample, source.label_map(sample.image, count)
+            return sample, source.label_map(sample.image, entry, count)
         return sample, source.find(entry, count).read(sample.image)
 
 

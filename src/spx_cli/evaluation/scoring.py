@@ -38,7 +38,8 @@ class Subject(NamedTuple):
 
     def digest(self) -> str:
         """Return a digest of the files that the image's scores depend on, '' where one cannot be read."""
-        return digest(self.entry, (wanted.file for wanted in self.maps if wanted.file))
+        files = (file for wanted in self.maps for file in (wanted.file, wanted.contours) if file)
+        return digest(self.entry, files)
 
 
 def open_data(layout: str, root: str | Path, split: str | None = None, reading: ReadOptions = READ_OPTIONS) -> Dataset:
@@ -120,6 +121,7 @@ class Scoring:
         return {
             "counts": {source.name: source.counts for source in self.sources},
             "identity": {source.name: source.identity for source in self.sources},
+            "contours": {s.name: s.guide.identity for s in self.sources if isinstance(s, Segmenter) and s.guide},
         }
 
     def key(self) -> str:
@@ -194,7 +196,7 @@ class Scoring:
         for wanted in subject.maps:
             method, count = wanted.method, wanted.count
             try:
-                labels = self._label_map(wanted, sample)
+                labels = self._label_map(wanted, subject.entry, sample)
                 scored = self._scores(sample, labels, indices)
             except (DeviceError, MissingExtra, WeightsError):
                 raise  # no image would fare better
@@ -212,10 +214,10 @@ class Scoring:
                 )
         return record
 
-    def _label_map(self, wanted: Map, sample: Sample) -> Labels:
+    def _label_map(self, wanted: Map, entry: Entry, sample: Sample) -> Labels:
         for source in self.sources:
-            if isinstance(source, Segmenter) and source.name == wanted.method and wanted.count is not None:
-                return source.label_map(sample.image, wanted.count)
+            if isinstance(source, Segmenter) and source.name == wanted.method and not wanted.lacking and wanted.count:
+                return source.label_map(sample.image, entry, wanted.count)
         return wanted.read(sample.image)
 
     def _scores(self, sample: Sample, labels: Labels, indices: Sequence[int]) -> list[dict[str, float]]:

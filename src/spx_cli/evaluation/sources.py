@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 
+from spx_cli.contours.guide import Guide, open_guide
 from spx_cli.datasets import Dataset, Entry
 from spx_cli.datasets.companions import Companions, list_files
 from spx_cli.datasets.folder import LABELS_MARK, MAPS
@@ -29,34 +30,42 @@ class Segmenter:
     counts: tuple[int, ...]
     native_count: bool
     identity: str
+    guide: Guide | None = None
 
     def __str__(self) -> str:
-        return repr(self.method) + (", native count" if self.native_count else "")
+        native = ", native count" if self.native_count else ""
+        return repr(self.method) + native + (f", contours {self.guide}" if self.guide else "")
 
     def on(self, dataset: Dataset) -> "Segmenter":
-        """Return this source, which takes any image."""
-        return self
+        """Return this source, with a contour map for each image if there is a folder of them."""
+        return replace(self, guide=self.guide.among(dataset.entries)) if self.guide else self
 
     def find(self, entry: Entry, count: int | None) -> "Map":
-        """Return a map without a file: it is made."""
-        return Map(self.name, count)
+        """Return a map without a file: it is made, of the image and perhaps of a contour map."""
+        try:
+            return Map(self.name, count, contours=self.guide.file(entry) if self.guide else None)
+        except DataError as error:
+            return Map(self.name, count, lacking=str(error))
 
-    def label_map(self, image: Image, count: int) -> Labels:
+    def label_map(self, image: Image, entry: Entry, count: int) -> Labels:
         """Return the map of an image; raises what the method raises."""
-        return resident(self.method, self.identity).segment(image, count, native_count=self.native_count)
+        along = self.guide.along(image, entry) if self.guide else None
+        method = resident(self.method, self.identity)
+        return method.segment(image, count, native_count=self.native_count, contours=along)
 
 
 @dataclass(frozen=True)
 class Map:
     """A label map that is wanted: who makes it, for which count, and its file where it has one.
 
-    lacking : why there is no file, or no one file, where there should be.
+    lacking : why there is no file, or no one file, where there should be. contours : the file of what guides a method.
     """
 
     method: str
     count: int | None
     file: Path | None = None
     lacking: str = ""
+    contours: Path | None = None
 
     def read(self, image: Image) -> Labels:
         """Return the map that the file holds; raises DataError where it is lacking, LabelError for another size."""
@@ -152,8 +161,11 @@ def make_sources(
     labels: Iterable[str | Path] = (),
     *,
     native_count: bool = False,
+    contours: str | None = None,
 ) -> list[Source]:
     """Return the sources of label maps: each method at all counts, and the folders of maps made elsewhere.
+
+    contours : what guides the methods, as `open_guide` takes it; one network serves them all.
 
     Raises ParameterError for anything but whole numbers from 1, of Python or NumPy.
     """
@@ -162,5 +174,6 @@ def make_sources(
             raise ParameterError(f"the number of superpixels must be a whole number of at least 1, not {count!r}")
     wanted = tuple(dict.fromkeys(map(int, counts)))
     made = [create(method) if isinstance(method, str) else method for method in methods]
-    segmenters: list[Source] = [Segmenter(m.name, m, wanted, native_count, m.identity()) for m in made]
+    guide = None if contours is None else open_guide(contours)
+    segmenters: list[Source] = [Segmenter(m.name, m, wanted, native_count, m.identity(), guide) for m in made]
     return segmenters + [LabelFolder(folder) for folder in labels]

@@ -4,8 +4,9 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from spx_cli import params
 from spx_cli.errors import FormatError, ParameterError
@@ -13,8 +14,23 @@ from spx_cli.params import param
 from spx_cli.registry import unknown
 
 
+class TomlRecipe:
+    """A dataclass of `params.param` fields that can be written down as a TOML file."""
+
+    def to_toml(self) -> str:
+        """Return the recipe as a TOML file that `choose` reads, each field with its help."""
+        lines = []
+        for name, field in params.fields(type(self)).items():
+            value, limits = json.dumps(getattr(self, name)), params.bounds(field)
+            lines.append(f"{name} = {value}  # {field.metadata['help']}{f' ({limits})' if limits else ''}\n")
+        return "".join(lines)
+
+
+T = TypeVar("T", bound=TomlRecipe)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(TomlRecipe):
     """Everything that decides the weights, apart from the network, its loss and the data."""
 
     steps: int = param(100_000, "optimiser steps; 0 = once over all samples", ge=0, le=10**9)
@@ -78,21 +94,11 @@ class Recipe:
             raise ParameterError(f"validate_counts must be like 100,200 not {self.validate_counts!r}")
         return tuple(int(part) for part in parts)
 
-    def to_toml(self) -> str:
-        """Return the recipe as a TOML file that `choose` reads, each field with its help."""
-        lines = []
-        for name, field in params.fields(Recipe).items():
-            value, limits = json.dumps(getattr(self, name)), params.bounds(field)
-            lines.append(f"{name} = {value}  # {field.metadata['help']}{f' ({limits})' if limits else ''}\n")
-        return "".join(lines)
 
-
-def choose(
-    recipes: Mapping[str, Recipe], name: str = "", *, config: Path | None = None, overrides: Iterable[str] = ()
-) -> Recipe:
+def choose(recipes: Mapping[str, T], name: str = "", *, config: Path | None = None, overrides: Iterable[str] = ()) -> T:
     """Return the recipe called `name` (the first without one), changed by a TOML file, then by 'name=value' texts.
 
-    config : a file of `name = value` lines, the fields of Recipe.
+    config : a file of `name = value` lines, the fields of the recipe.
     Raises UnknownName for a recipe or field that does not exist, ParameterError for a value of the wrong type or out
     of bounds, FormatError for a file that is not TOML.
     """
@@ -100,8 +106,8 @@ def choose(
         raise unknown("recipe", name, recipes)
     recipe = recipes[name] if name else next(iter(recipes.values()))
     values = {} if config is None else _read(config)
-    values.update(params.parse(Recipe, "the recipe", overrides))
-    return params.create(Recipe, "the recipe", {**asdict(recipe), **values})
+    values.update(params.parse(type(recipe), "the recipe", overrides))
+    return params.create(type(recipe), "the recipe", {**vars(recipe), **values})
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -20,8 +20,9 @@ from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
 from spx_cli.methods._contours import chances
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
-from spx_cli.methods.base import Method, check_count, check_image, finished
+from spx_cli.methods.base import Along, Method, check_count, check_image
 from spx_cli.params import param
+from spx_cli.regions.finish import on_host
 from spx_cli.types import Assignment, Contours, Image, Labels
 
 # Sides of the pieces in which contours of large images are seen, and what is seen around each, in pixels.
@@ -40,6 +41,7 @@ class TorchMethod(Method):
     """
 
     kind: ClassVar[str] = "learned"
+    by_edges: ClassVar[bool] = False
     recipes: ClassVar[Mapping[str, Recipe]]  # the first is the paper's
 
     weights: str = param("", "bundled weights by name, or the path of a .safetensors file")
@@ -158,7 +160,7 @@ class TorchMethod(Method):
         *,
         native_count: bool = False,
         raw: bool = False,
-        contours: Sequence[Contours] | None = None,
+        contours: Sequence[Along] | None = None,
     ) -> list[Labels]:
         """Return the label map of each image; those of one size go through the network together.
 
@@ -169,14 +171,19 @@ class TorchMethod(Method):
         for image in images:
             check_image(image)
         check_count(n_segments, images[0])
-        asked = self._asked(images[0], n_segments, native_count or raw)
+        native = native_count or raw
+        guides: Sequence[Along] = [None] * len(images) if contours is None else contours
+        asked = self.asked(images[0], n_segments, guides[0], native=native)
 
-        def done(work: tuple[Callable[[], Assignment], Contours | None]) -> Labels:
-            task, guide = work
-            return finished(task(), n_segments, native_count, raw, guide)
+        def done(work: tuple[Callable[[], Assignment], Image, Along]) -> Labels:
+            task, image, guide = work
+            assignment = task()
+            if raw:
+                return np.asarray(on_host(assignment.labels), np.int32)
+            assignment = self.along(assignment, image, guide, native=native)
+            return self.finish(assignment, n_segments, native_count=native_count)
 
-        guides = [None] * len(images) if contours is None else contours
-        return device.each(self.where, done, zip(self._tasks(images, asked), guides, strict=True))
+        return device.each(self.where, done, zip(self._tasks(images, asked), images, guides, strict=True))
 
     def tasks(self, images: Sequence[Image], n_segments: int) -> Sequence[Callable[[], Assignment]]:
         """Return for each image what is left to do on the CPU for its assignment."""

@@ -11,9 +11,17 @@ from typing import ClassVar, Self
 import numpy as np
 
 from spx_cli import params
+from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ImageError, ParameterError
+from spx_cli.methods._merging import LOSS, WARD, judge_for
+from spx_cli.methods._unlabelled import colour_edges
+from spx_cli.params import param
 from spx_cli.regions.finish import finish, on_host
 from spx_cli.types import Assignment, Contours, Image, Labels
+
+FINE = 6.0
+EDGES, NONE = "edges", "none"
+Along = Contours | str | None  # `Method.along` says what it may be
 
 
 def check_image(image: Image) -> None:
@@ -58,8 +66,8 @@ def check_count(n_segments: int, image: Image) -> None:
 
 
 def check_contours(contours: Contours, size: tuple[int, int]) -> None:
-    """Raise ImageError unless `contours` are numbers from 0 to 1, (H, W) = size."""
-    if tuple(contours.shape) != tuple(size):
+    """Raise ImageError unless `contours` are numbers from 0 to 1, (H, W) = size, or (S, H, W) at S scales."""
+    if contours.ndim not in (2, 3) or not contours.size or tuple(contours.shape[-2:]) != tuple(size):
         raise ImageError(f"contours must be of the image's size {tuple(size)}, not {tuple(contours.shape)}")
     low, high = float(contours.min()), float(contours.max())
     if not 0 <= low <= high <= 1:
@@ -80,15 +88,30 @@ class Method(ABC):
     name: ClassVar[str]
     kind: ClassVar[str] = "classical"
     paper: ClassVar[str]
-    # The method is asked for this many times n_segments, and the finishing stage merges the surplus.
+    # The method is asked for this many times n_segments, and the finishing stage merges the surplus; where it merges
+    # along edges of colour, or contours from elsewhere, FINE times.
     surplus: ClassVar[float] = 1.25
-    # Whether any label has had a part in its defaults: weights, contours, merging.
-    label_free: ClassVar[bool] = True
+    # Whether no label has had a part in its defaults: weights, contours, and the expected loss of merging.
+    label_free: ClassVar[bool] = False
+    # Whether the expected loss merges along edges of colour where no contours are given.
+    by_edges: ClassVar[bool] = True
     # Whether it is a network that can have learned where objects end: `contour_map` then says so of an image.
     sees_contours: ClassVar[bool] = False
 
+    merge: str = param(
+        LOSS, "cost of a merge: loss (pixels expected to be lost), ward, or the path of weights for the expected loss"
+    )
+    border_price: float = param(
+        0.0,
+        "pixels of expected loss that a pixel side of border less is worth; 0 is most accurate, more is rounder",
+        ge=0,
+        le=1000,
+    )
+
     def __post_init__(self) -> None:
         params.check(self)
+        if self.border_price and self.merge == WARD:
+            raise ParameterError("border_price is weighed against expected loss; merge=ward knows none")
 
     def identity(self) -> str:
         """Return in words all that decides the maps, so that two methods of one identity make the same."""
@@ -109,21 +132,52 @@ class Method(ABC):
         *,
         native_count: bool = False,
         raw: bool = False,
-        contours: Contours | None = None,
+        contours: Along = None,
     ) -> Labels:
         """Return exactly n_segments 4-connected regions, int32 (H, W); see `spx_cli.segment`."""
         check_image(image)
         check_count(n_segments, image)
-        assignment = self.assign(image, self._asked(image, n_segments, native_count or raw))
-        return finished(assignment, n_segments, native_count, raw, contours)
+        native = native_count or raw
+        assignment = self.assign(image, self.asked(image, n_segments, contours, native=native))
+        if raw:
+            return np.asarray(on_host(assignment.labels), np.int32)
+        assignment = self.along(assignment, image, contours, native=native)
+        return self.finish(assignment, n_segments, native_count=native_count)
 
     def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
         """Return a label map for each count; methods that can share work between counts override it."""
         return [self.segment(image, count) for count in counts]
 
-    def _asked(self, image: Image, n_segments: int, native: bool) -> int:
-        pixels = image.shape[0] * image.shape[1]
-        return int(n_segments) if native else min(ceil(self.surplus * n_segments), pixels)
+    def asked(self, image: Image, n_segments: int, contours: Along, *, native: bool) -> int:
+        """Return how many superpixels `assign` is asked for, so that merging brings them to n_segments.
+
+        native : the method's own count is kept.
+        """
+        if native:
+            return int(n_segments)
+        merged_finely = contours is not None or (self.by_edges and self.merge != WARD)
+        blind = isinstance(contours, str) and contours == NONE
+        factor = max(self.surplus, FINE) if merged_finely and not blind else self.surplus
+        pixels: int = image.shape[0] * image.shape[1]
+        return min(ceil(factor * n_segments), pixels)
+
+    def along(self, assignment: Assignment, image: Image, contours: Along, *, native: bool = False) -> Assignment:
+        """Return the assignment with the contours along which its regions merge.
+
+        contours : an array; `EDGES` of colour; `NONE`; or None for what the method knows, else edges of colour where
+            they are its habit and its count is not kept.
+        """
+        if contours is None:
+            if native or not self.by_edges or self.merge == WARD or assignment.contours is not None:
+                return assignment
+            contours = EDGES
+        if not isinstance(contours, str):
+            check_contours(contours, image.shape[:2])
+            return assignment._replace(contours=contours, embedding=None, edges=False)
+        if contours not in (EDGES, NONE):
+            raise ParameterError(f"contours must be an array, {EDGES!r} or {NONE!r}, not {contours!r}")
+        strength = colour_edges(rgb_to_lab(image)) if contours == EDGES else None
+        return assignment._replace(contours=strength, embedding=None, edges=contours == EDGES)
 
     def segment_batch(
         self,
@@ -132,7 +186,7 @@ class Method(ABC):
         *,
         native_count: bool = False,
         raw: bool = False,
-        contours: Sequence[Contours] | None = None,
+        contours: Sequence[Along] | None = None,
     ) -> list[Labels]:
         """Return the label map of each image; methods that gain from images of one size together override it."""
         guides = [None] * len(images) if contours is None else contours
@@ -141,20 +195,13 @@ class Method(ABC):
             for image, guide in zip(images, guides, strict=True)
         ]
 
+    def finish(self, assignment: Assignment, n_segments: int, *, native_count: bool = False) -> Labels:
+        """Return what leaves `segment` for an assignment."""
+        judge = None if native_count else judge_for(assignment, self.merge, self.border_price)
+        return finish(assignment, int(n_segments), judge, exact=not native_count)
+
 
 @lru_cache(maxsize=16)
 def resident(method: Method, identity: str) -> Method:
     """Return one method for all of this identity: each task brings a copy, and only one should load its network."""
     return method.fresh()
-
-
-def finished(
-    assignment: Assignment, n_segments: int, native_count: bool, raw: bool, contours: Contours | None = None
-) -> Labels:
-    """Return what leaves `Method.segment` for an assignment; contours, if given, replace those of the method."""
-    if contours is not None:
-        check_contours(contours, assignment.labels.shape)
-        assignment = assignment._replace(contours=contours)
-    if raw:
-        return np.asarray(on_host(assignment.labels), np.int32)
-    return finish(assignment, int(n_segments), exact=not native_count)

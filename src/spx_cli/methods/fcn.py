@@ -30,7 +30,6 @@ class FCN(FeedForward):
     name = "fcn"
     paper = "arXiv:2003.12929"
     surplus = 3.0
-    label_free = False
     sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(

@@ -21,6 +21,7 @@ from spx_cli.methods._association import Grid
 from spx_cli.methods._gradient import canny, sobel
 from spx_cli.methods._grid import grid_shape
 from spx_cli.methods._instance import Norm, moments, pad
+from spx_cli.methods._merging import WARD
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
 from spx_cli.methods._unlabelled import FLAT, unlabelled
@@ -41,12 +42,14 @@ class LNSNet(TorchMethod):
 
     name = "lnsnet"
     paper = "arXiv:2103.10681"
+    label_free = True
     surplus = 6.0
     recipes = {  # noqa: RUF012
         "paper": Recipe(steps=0, batch_size=1, lr=3e-4, validate_every=0),
         "short": Recipe(steps=0, batch_size=1, lr=3e-4, validate_every=0, crop=161, flips="h"),
     }
 
+    merge: str = param(WARD, "cost of a merge: ward has seen no label; loss has, in the weights of its cost")
     weights: str = param("lnsnet", "bundled weights by name, or the path of a .safetensors file")
     seeds: str = param(
         "network", "where seeds lie: moved by the network, or amid their cells", choices=("network", "grid")

@@ -47,7 +47,7 @@ class ManifoldSLIC(Method):
         seeds = np.empty((rows * columns, 2), np.float32)
         _place_seeds(area, rows, columns, seeds, labels)
         _kmeans(planes, area, seeds, spacing, per_lab * per_lab, self.stretch, self.iterations, labels)
-        return Assignment(labels, planes.transpose(1, 2, 0), POSITION * FIXED_POINT)
+        return Assignment(labels, planes.transpose(1, 2, 0), POSITION * FIXED_POINT, unit=FIXED_POINT)
 
 
 @njit(cache=True, nogil=True)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from spx_cli import device
 from spx_cli.methods._instance import Norm, pad
+from spx_cli.methods._merging import WARD
 from spx_cli.methods._resize import resize_labels
 from spx_cli.methods._unlabelled import FLAT, unlabelled
 from spx_cli.methods.base import Method, progress
@@ -52,8 +53,11 @@ class RIM(Method):
     name = "rim"
     kind = "optimised"
     paper = "arXiv:2002.06765"
+    label_free = True
     surplus = 1.0
+    by_edges = False
 
+    merge: str = param(WARD, "cost of a merge: ward has seen no label; loss has, in the weights of its cost")
     device: str = param("auto", "auto, cpu, cuda or cuda:N")
     seed: int = param(0, "of the first weights, on which the superpixels depend", ge=0, le=2**31 - 1)
     restarts: int = param(1, "maps from different first weights, laid over each other", ge=1, le=20)

@@ -16,10 +16,11 @@ from torch.nn import functional
 from spx_cli import device
 from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ParameterError
+from spx_cli.methods._merging import WARD
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._snic import grow
 from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
-from spx_cli.methods.base import check_count, check_image, finished
+from spx_cli.methods.base import check_count, check_image
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image, Labels
 
@@ -37,6 +38,7 @@ class SEN(TorchMethod):
 
     name = "sen"
     paper = "doi:10.1109/TIP.2019.2957937"
+    label_free = True
     surplus = 8.0
     recipes = {  # noqa: RUF012
         "short": Recipe(
@@ -45,6 +47,7 @@ class SEN(TorchMethod):
         ),
     }  # fmt: skip
 
+    merge: str = param(WARD, "cost of a merge: ward has seen no label; loss has, in the weights of its cost")
     weights: str = param("sen", "bundled weights by name, or the path of a .safetensors file")
     channels: int = param(8, "D: length of an embedding", ge=2, le=64)
     width: int = param(4, "channels of the network at full size; they double with each of five halvings", ge=1, le=32)
@@ -112,7 +115,8 @@ class SEN(TorchMethod):
     def tasks(self, images: Sequence[Image], n_segments: int) -> Sequence[Callable[[], Assignment]]:
         """Return for each image its growth, which is left to the CPU."""
         with device.turn(self.where, self.precision):
-            return [partial(self._grow, rows, n_segments) for rows in self._embed(images)]
+            embedded = self._embed(images)
+        return [partial(self._grow, image, rows, n_segments) for image, rows in zip(images, embedded, strict=True)]
 
     def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
         """Return a label map for each count, all from one pass of the network."""
@@ -121,7 +125,7 @@ class SEN(TorchMethod):
             check_count(count, image)
         with device.turn(self.where, self.precision):
             (rows,) = self._embed([image])
-        return [finished(self._grow(rows, self._asked(image, n, False)), n, False, False) for n in counts]
+        return [self.finish(self._grow(image, rows, self.asked(image, n, None, native=False)), n) for n in counts]
 
     def _embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Return halved embeddings, (B, H, W, D): their squared distance is the paper's cosine distance."""
@@ -135,8 +139,9 @@ class SEN(TorchMethod):
             rows: NDArray[np.float32] = (0.5 * last.float()).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return rows
 
-    def _grow(self, rows: NDArray[np.float32], n_segments: int) -> Assignment:
-        return Assignment(grow(rows, n_segments, self.compactness), rows, self.position, _steps(rows))
+    def _grow(self, image: Image, rows: NDArray[np.float32], n_segments: int) -> Assignment:
+        labels = grow(rows, n_segments, self.compactness)
+        return Assignment(labels, rows, self.position, _steps(rows), lab=rgb_to_lab(image))
 
     def like(self, state: Mapping[str, Tensor]) -> Self:
         """Return the method with the sizes and the clustering that a state dict shows."""

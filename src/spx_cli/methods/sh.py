@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods._smoothing import smooth
-from spx_cli.methods.base import Method, check_count, check_image, finished
+from spx_cli.methods.base import Method, check_count, check_image
 from spx_cli.params import param
 from spx_cli.regions.runs import number_roots, root
 from spx_cli.types import Assignment, Features, Image, Labels
@@ -94,11 +94,8 @@ class SH(Method):
             check_count(count, image)
         lab = rgb_to_lab(image)
         tree = hierarchy(smooth(lab, self.smoothing))
-        cuts = [tree.labels(self._asked(image, count, native=False)) for count in counts]
-        return [
-            finished(Assignment(cut, lab, POSITION), count, native_count=False, raw=False)
-            for cut, count in zip(cuts, counts, strict=True)
-        ]
+        cuts = [tree.labels(self.asked(image, count, None, native=False)) for count in counts]
+        return [self.finish(Assignment(cut, lab, POSITION), count) for cut, count in zip(cuts, counts, strict=True)]
 
 
 @njit(cache=True, nogil=True)

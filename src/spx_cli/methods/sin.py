@@ -47,7 +47,6 @@ class SIN(FeedForward):
     name = "sin"
     paper = "doi:10.1007/978-3-030-88007-1_39"
     surplus = 2.0
-    label_free = False
     sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(

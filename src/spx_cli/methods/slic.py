@@ -10,9 +10,9 @@ from numba import njit
 from spx_cli import device
 from spx_cli.color import FIXED_POINT, POSITION, lab_planes
 from spx_cli.methods._grid import grid_seeds
-from spx_cli.methods.base import Method
+from spx_cli.methods.base import Along, Method
 from spx_cli.params import param
-from spx_cli.types import Assignment, Contours, Image, Labels
+from spx_cli.types import Assignment, Image, Labels
 
 _PAD = 32  # columns beside the image, so that the windows of usual superpixels need no clipping
 _BAND = 32  # rows of a band in which distances are kept
@@ -30,6 +30,7 @@ class SLIC(Method):
     name = "slic"
     paper = "doi:10.1109/TPAMI.2012.120"
     surplus = 1.5
+    by_edges = False  # the fastest method stays so
 
     compactness: float = param(18.0, "m, weight of distance in position against distance in Lab", ge=0.01, le=1e6)
     iterations: int = param(5, "rounds of k-means", ge=1, le=1000)
@@ -47,7 +48,8 @@ class SLIC(Method):
             from spx_cli.methods import _slic_cuda
 
             labels = _slic_cuda.cluster(image, n_segments, self.compactness, self.iterations, where)
-            return Assignment(labels, lab_planes(image).transpose(1, 2, 0), POSITION * FIXED_POINT)
+            planes = lab_planes(image).transpose(1, 2, 0)
+            return Assignment(labels, planes, POSITION * FIXED_POINT, unit=FIXED_POINT)
         return _cluster(image, n_segments, self.compactness, self.iterations, self.row_step, adaptive=False)
 
     def segment_batch(
@@ -57,17 +59,17 @@ class SLIC(Method):
         *,
         native_count: bool = False,
         raw: bool = False,
-        contours: Sequence[Contours] | None = None,
+        contours: Sequence[Along] | None = None,
     ) -> list[Labels]:
         """Return the label map of each image; threads finish some while the GPU has others."""
         if self.device == "cpu":
             return super().segment_batch(images, n_segments, native_count=native_count, raw=raw, contours=contours)
 
-        def segment(work: tuple[Image, Contours | None]) -> Labels:
+        def segment(work: tuple[Image, Along]) -> Labels:
             image, guide = work
             return self.segment(image, n_segments, native_count=native_count, raw=raw, contours=guide)
 
-        guides = [None] * len(images) if contours is None else contours
+        guides: Sequence[Along] = [None] * len(images) if contours is None else contours
         return device.each(device.pick(self.device), segment, zip(images, guides, strict=True))
 
 
@@ -78,6 +80,7 @@ class SLICO(Method):
     name = "slico"
     paper = "doi:10.1109/TPAMI.2012.120"
     surplus = 1.5
+    by_edges = False
 
     iterations: int = param(5, "rounds of k-means", ge=1, le=1000)
     row_step: int = param(3, "rows: a round visits every row_step-th row", ge=1, le=100)
@@ -97,7 +100,9 @@ def _cluster(
     labels = np.zeros((height, width + 2 * _PAD), np.int32)
     _kmeans(planes, seeds, spacing, compactness, iterations, row_step, adaptive, _PAD, _LANES, labels)
     inside = slice(_PAD, _PAD + width)
-    return Assignment(labels[:, inside], planes[:, :, inside].transpose(1, 2, 0), POSITION * FIXED_POINT)
+    return Assignment(
+        labels[:, inside], planes[:, :, inside].transpose(1, 2, 0), POSITION * FIXED_POINT, unit=FIXED_POINT
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spx_cli import color
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, SoftSuperpixels
@@ -31,7 +32,6 @@ class SSN(FeedForward):
     name = "ssn"
     paper = "arXiv:1807.10174"
     surplus = 1.25
-    label_free = False
     sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(
@@ -107,7 +107,8 @@ class SSN(FeedForward):
 
     def complete(self, image: Image, *outputs: NDArray[Any]) -> Assignment:
         """Return the labels with their features."""
-        return Assignment(outputs[0], outputs[1], 0.0, outputs[2] if len(outputs) > 2 else None)
+        contours = outputs[2] if len(outputs) > 2 else None
+        return Assignment(outputs[0], outputs[1], 0.0, contours, lab=color.rgb_to_lab(image))
 
     def contour_scores(self, images: Tensor) -> Tensor:
         """Return the scores of contours, float (B, H, W), for uint8 RGB images (B, 3, H, W) of any size.

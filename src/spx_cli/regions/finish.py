@@ -2,7 +2,7 @@
 
     1. connect: every 4-connected component becomes a region of its own;
     2. merge: regions below SMALL of the mean size join their most similar neighbour, then the cheapest pairs of
-       neighbours merge until the count is met, both in the method's own features and contours (`graph`);
+       neighbours merge until the count is met (`merging`);
     3. split: where there are too few, the largest regions are cut by connected growth inside them.
 
 It runs after every method, so connectivity, cleaning and counts are decided here and nowhere else.
@@ -13,46 +13,93 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from spx_cli.errors import LabelError
-from spx_cli.regions.graph import absorb, merge, region_graph
+from spx_cli.color import POSITION
+from spx_cli.errors import LabelError, ParameterError
+from spx_cli.regions.graph import SIZE, RegionGraph, contract, region_graph
 from spx_cli.regions.maps import components
-from spx_cli.regions.runs import find_runs, paint
+from spx_cli.regions.merging import Judge, absorb, merge
+from spx_cli.regions.runs import Runs, find_runs, paint
 from spx_cli.types import Assignment, Labels
 
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
 
 
-def finish(assignment: Assignment, n_segments: int, *, exact: bool = True) -> Labels:
+def finish(assignment: Assignment, n_segments: int, judge: Judge | None = None, *, exact: bool = True) -> Labels:
     """Return the map as Labels: connected, debris merged, ids in raster order, exactly `n_segments` regions.
 
-    exact : False keeps the count that the map has once it is clean, pieces of one label counted as one at most.
+    judge : the expected loss that decides on merges; None for Ward's cost in the features of the assignment.
+    exact : False keeps the count that the map has once it is clean, pieces of one label counted as one at most; Ward's
+        cost decides.
 
     >>> scattered = np.array([[0, 1, 0, 0], [0, 1, 0, 0]])
     >>> finish(Assignment(scattered, np.zeros((2, 4, 1), np.float32)), 3)
     array([[0, 1, 2, 2],
            [0, 1, 2, 2]], dtype=int32)
     """
-    labels, features, position, contours = map(on_host, assignment)
+    labels = on_host(assignment.labels)
     if labels.min() < 0:
         raise LabelError(
             f"label {labels.min()}: below 0 is kept for pixels outside of every region, which do not exist yet"
         )
     runs = find_runs(labels)
-    count, into = runs.regions, np.arange(runs.regions, dtype=np.int32)
-    if count > n_segments or not exact:
-        min_size = int(SMALL * labels.size / n_segments)
-        per_pixel = position / sqrt(labels.size / n_segments)
-        graph = region_graph(runs, features, position=per_pixel, contours=contours)
-        into, graph = absorb(graph, min_size, n_segments if exact else 1)
-        count = len(graph.size)
-        most = n_segments if exact else len(np.unique(labels))
-        if count > most:
-            into, count = merge(graph, most)[into], most
-    regions = paint(runs, into)
+    into = np.arange(runs.regions, dtype=np.int32)
+    if runs.regions > n_segments or not exact:
+        into = _merged(assignment, runs, n_segments, judge if exact else None, exact=exact)
+    regions, count = paint(runs, into), int(into.max()) + 1
     if exact and count < n_segments:
         regions, _ = components(split(regions, count, n_segments))
     return regions
+
+
+def _merged(
+    assignment: Assignment, runs: Runs, n_segments: int, judge: Judge | None, *, exact: bool
+) -> NDArray[np.int32]:
+    """Return what each region becomes part of: debris goes, then pairs merge until there are few enough."""
+    area = assignment.labels.shape[0] * assignment.labels.shape[1] / n_segments
+    position = (assignment.position if judge is None else POSITION) / sqrt(area)
+    graph = ward_graph(assignment, runs) if judge is None else loss_graph(assignment, runs)
+    graph, into = without_debris(graph, n_segments, position, least=n_segments if exact else 1)
+    most = n_segments if exact else len(np.unique(on_host(assignment.labels)))
+    return merge(graph, most, judge or Judge.ward(position), area)[into]
+
+
+def without_debris(
+    graph: RegionGraph, n_segments: int, position: float | None = None, *, least: int | None = None
+) -> tuple[RegionGraph, NDArray[np.int32]]:
+    """Return the graph once regions below SMALL of the mean size joined their most similar neighbour, and who is where.
+
+    position : as in `Judge`; without it as usual for features that are Lab. least : when so many are left, it ends.
+    """
+    area = float(graph.sums[:, SIZE].sum()) / n_segments
+    near = POSITION / sqrt(area) if position is None else position
+    into = absorb(graph, int(SMALL * area), n_segments if least is None else least, near)
+    return contract(graph, into), into
+
+
+def ward_graph(assignment: Assignment, runs: Runs) -> RegionGraph:
+    """Return the graph of an assignment's regions in the method's own features, where Ward's cost compares them."""
+    return region_graph(runs, on_host(assignment.features), contours=_scales(assignment))
+
+
+def loss_graph(assignment: Assignment, runs: Runs) -> RegionGraph:
+    """Return the graph of an assignment's regions, as `runs` has them, in which the expected loss compares them."""
+    colours = assignment.features if assignment.lab is None else assignment.lab
+    if colours.shape[2] != 3:
+        raise ParameterError(f"the expected loss compares Lab, not {colours.shape[2]} features; use merge=ward")
+    return region_graph(
+        runs,
+        on_host(colours),
+        unit=assignment.unit,
+        contours=_scales(assignment),
+        embedding=on_host(assignment.embedding),
+    )
+
+
+def _scales(assignment: Assignment) -> NDArray[np.float32] | None:
+    contours: NDArray[np.float32] | None = on_host(assignment.contours)
+    return contours[None] if contours is not None and contours.ndim == 2 else contours
 
 
 def on_host(array: Any) -> Any:

@@ -1,12 +1,6 @@
-"""The region adjacency graph of a label map, and merging on it.
+"""The region adjacency graph of a label map: sums over regions and over the borders between them.
 
-Two neighbouring regions with n1 and n2 pixels and mean features m1 and m2 cost
-
-    |m1 - m2|^2 (n1 n2 / (n1 + n2))^(3/4) (FAINT + strength of the contour between them)
-
-to merge. With exponent 1 the first two factors are Ward's criterion, the increase of the squared error; with 3/4 large
-even regions merge a little sooner, which scored best on BSDS500. The last factor is there where a network says how
-likely each pixel lies on the border of an object; the strength is the mean along the common border.
+Everything in it adds up when regions merge, so `merging` never returns to the pixels.
 """
 
 from typing import Any, NamedTuple
@@ -15,106 +9,151 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.regions.runs import Runs, find_runs, number_roots, root
+from spx_cli.errors import ParameterError
+from spx_cli.regions.runs import Runs, find_runs
 from spx_cli.types import Labels
 
-FAINT = 0.01  # what a border without any contour counts
+# Columns of `RegionGraph.sums`.
+SIZE, ROW, COLUMN, SQUARE, INSIDE, FEATURES = range(6)
 
 
 class RegionGraph(NamedTuple):
     """Regions and which of them touch.
 
-    size : (R,) pixels. mean : (R, C) mean features. edges : (E, 2) pairs of neighbours, the smaller id first.
+    sums : (R, FEATURES + C) float64, over the pixels of a region: 1; row; column; squared length of the features;
+        contour strength, mean over scales (0 without); the C features, and behind them those of an embedding.
+    edges : (E, 2) pairs of neighbours, the smaller id first.
     border : (E,) length of the common border in pixel sides.
-    contour : (E,) sum of the contour strength along it; (0,) without contours.
+    contour : (E, S), contour strength at each scale, summed along the border; S is 0 without contours.
     """
 
-    size: NDArray[np.int64]
-    mean: NDArray[np.float64]
+    sums: NDArray[np.float64]
     edges: NDArray[np.int32]
     border: NDArray[np.int32]
     contour: NDArray[np.float64]
+
+    def means(self, column: int, stop: int | None = None) -> NDArray[np.float64]:
+        """Return what some columns of the sums are on average over each region, (R, n)."""
+        return self.sums[:, column:stop] / self.sums[:, :1]
 
 
 def region_graph(
     labels: Labels | Runs,
     features: NDArray[Any],
     *,
-    position: float = 0.0,
+    unit: float = 1.0,
     contours: NDArray[np.float32] | None = None,
+    embedding: NDArray[np.float32] | None = None,
 ) -> RegionGraph:
     """Return the graph of the 4-connected regions of a map.
 
-    labels : (H, W) integers, or their `find_runs`. features : (H, W, C) numbers.
-    position : feature units per pixel; above 0 the means end in the scaled centre (y, x), so `mean` is (R, C + 2).
-    contours : (H, W) strength, 0 to 1; between two pixels the larger counts.
+    labels : (H, W) integers, or their `find_runs`. features : (H, W, C) numbers, C below 1000.
+    unit : by which features are divided.
+    contours : (S, H, W) strength at S scales, 0 to 1; between two pixels the larger counts.
+    embedding : (h, w, D), a vector for each square of s x s pixels, h = ceil(H / s), w = ceil(W / s); s is a power of
+        two.
 
-    >>> region_graph(np.array([[0, 0, 1]]), np.array([[[1], [3], [5]]], np.float32)).mean[:, 0]
+    >>> region_graph(np.array([[0, 0, 1]]), np.array([[[1], [3], [5]]], np.float32)).means(FEATURES)[:, 0]
     array([2., 5.])
     """
     runs = labels if isinstance(labels, Runs) else find_runs(labels)
-    size, mean = _region_means(runs.first, runs.start, runs.region, runs.regions, features, position)
-    strength = np.empty((0, 0), np.float32) if contours is None else contours
+    channels = features.shape[2]
+    sums = np.zeros((runs.regions, FEATURES + channels + (0 if embedding is None else embedding.shape[2])), np.float64)
+    _sum_features(runs.first, runs.start, runs.region, features, sums)
+    sums[:, FEATURES : FEATURES + channels] /= unit
+    sums[:, SQUARE] /= unit * unit
+    strength = np.empty((0, 0, 0), np.float32) if contours is None else contours
+    for scale in strength:
+        _sum_strength(runs.first, runs.start, runs.region, scale, len(strength), sums)
+    if embedding is not None:
+        side = _side(features.shape[:2], embedding.shape[:2])
+        _sum_embedding(runs.first, runs.start, runs.region, runs.width, embedding, side, FEATURES + channels, sums)
     edges, border, contour = _region_edges(runs.first, runs.start, runs.region, runs.regions, runs.width, strength)
-    return RegionGraph(size, mean, edges, border, contour)
+    return RegionGraph(sums, edges, border, contour)
 
 
-def absorb(graph: RegionGraph, min_size: int, n_regions: int = 1) -> tuple[NDArray[np.int32], RegionGraph]:
-    """Return which region each one belongs to once those below `min_size` pixels joined their most similar neighbour.
-
-    In raster order, and only while more than `n_regions` are left. The second result is the graph of the new regions,
-    which are numbered in order of their first member.
-    """
-    into = np.arange(len(graph.size), dtype=np.int32)
-    size, mean = graph.size.copy(), graph.mean.copy()
-    count = _absorb(size, mean, graph.edges, min_size, n_regions, into)
-    edges, border, contour = _contract(graph.edges, graph.border, graph.contour, into, count)
-    return into, RegionGraph(size[:count], mean[:count], edges, border, contour)
+def _side(size: tuple[int, ...], cells: tuple[int, ...]) -> int:
+    """Return the side of the squares of which an image of a size has so many down and across."""
+    side = 1
+    while side < max(size) and tuple(-(-n // side) for n in size) != tuple(cells):
+        side *= 2
+    if tuple(-(-n // side) for n in size) != tuple(cells):
+        raise ParameterError(f"an embedding of {tuple(cells)} squares does not fit an image of {tuple(size)} pixels")
+    return side
 
 
-def merge(graph: RegionGraph, n_regions: int) -> NDArray[np.int32]:
-    """Return which of `n_regions` each region belongs to after merging the cheapest pair of neighbours again and again.
-
-    The merged regions are numbered in order of their first member. There are more of them only where the graph has
-    more connected parts.
-    """
-    into = np.empty(len(graph.size), np.int32)
-    _merge(graph.size, graph.mean, graph.edges, graph.border, graph.contour, n_regions, into)
-    return into
+def contract(graph: RegionGraph, into: NDArray[np.int32]) -> RegionGraph:
+    """Return the graph after region r became part of region into[r], (R,) ids 0.. without gaps."""
+    sums = np.zeros((int(into.max()) + 1, graph.sums.shape[1]), np.float64)
+    _add_rows(graph.sums, into, sums)
+    edges, border, contour = _contract(graph.edges, graph.border, graph.contour, into, len(sums))
+    return RegionGraph(sums, edges, border, contour)
 
 
 @njit(cache=True, nogil=True)
-def _region_means(first, start, region, count, features, position):
-    """first (H + 1,), start (M + 1,), region (M,); features (H, W, C). Returns (R,) int64, (R, C or C + 2) float64."""
+def _add_rows(rows, into, sums):
+    """rows (R, D), into (R,); sums (R', D) out: adds up row by row, in order."""
+    for r in range(len(rows)):
+        sums[into[r]] += rows[r]
+
+
+@njit(cache=True, nogil=True)
+def _sum_features(first, start, region, features, sums):
+    """first (H + 1,), start (M + 1,), region (M,); features (H, W, C); sums (R, ...) out: all but contours."""
     height, width, channels = features.shape
-    size = np.zeros(count, np.int64)
-    total = np.zeros((count, channels + 2 * (position > 0)), np.float64)
     for y in range(height):
         for j in range(first[y], first[y + 1]):
             stop = start[j + 1] if j + 1 < first[y + 1] else width
-            r = region[j]
-            size[r] += stop - start[j]
-            if position > 0:
-                total[r, channels] += position * y * (stop - start[j])
-                total[r, channels + 1] += position * 0.5 * (start[j] + stop - 1) * (stop - start[j])
+            n, total = stop - start[j], sums[region[j]]
+            total[SIZE] += n
+            total[ROW] += y * n
+            total[COLUMN] += 0.5 * (start[j] + stop - 1) * n
             if channels == 3:
-                # Lab, nearly always: three sums in registers, three times as fast as the loop over channels.
-                first_sum, second_sum, third_sum = 0.0, 0.0, 0.0
+                # Lab, nearly always: sums in registers, three times as fast as the loop over channels.
+                s0, s1, s2, square = 0.0, 0.0, 0.0, 0.0
                 for x in range(start[j], stop):
-                    first_sum += features[y, x, 0]
-                    second_sum += features[y, x, 1]
-                    third_sum += features[y, x, 2]
-                total[r, 0] += first_sum
-                total[r, 1] += second_sum
-                total[r, 2] += third_sum
+                    f0, f1, f2 = float(features[y, x, 0]), float(features[y, x, 1]), float(features[y, x, 2])
+                    s0 += f0
+                    s1 += f1
+                    s2 += f2
+                    square += f0 * f0 + f1 * f1 + f2 * f2
+                total[FEATURES] += s0
+                total[FEATURES + 1] += s1
+                total[FEATURES + 2] += s2
+                total[SQUARE] += square
             else:
                 for x in range(start[j], stop):
                     for c in range(channels):
-                        total[r, c] += features[y, x, c]
-    for r in range(count):
-        for c in range(total.shape[1]):
-            total[r, c] /= size[r]
-    return size, total
+                        total[FEATURES + c] += features[y, x, c]
+                        total[SQUARE] += float(features[y, x, c]) ** 2
+
+
+@njit(cache=True, nogil=True)
+def _sum_strength(first, start, region, strength, scales, sums):
+    """first (H + 1,), start (M + 1,), region (M,); strength (H, W) at one of `scales`; sums (R, ...) out."""
+    height, width = strength.shape
+    for y in range(height):
+        for j in range(first[y], first[y + 1]):
+            stop = start[j + 1] if j + 1 < first[y + 1] else width
+            total = 0.0
+            for x in range(start[j], stop):
+                total += strength[y, x]
+            sums[region[j], INSIDE] += total / scales
+
+
+@njit(cache=True, nogil=True)
+def _sum_embedding(first, start, region, width, embedding, side, column, sums):
+    """first (H + 1,), start (M + 1,), region (M,); embedding (h, w, D) of side x side pixels; sums (R, ...) out."""
+    for y in range(len(first) - 1):
+        for j in range(first[y], first[y + 1]):
+            stop = start[j + 1] if j + 1 < first[y + 1] else width
+            x, total = start[j], sums[region[j]]
+            while x < stop:
+                u = x // side
+                until = min((u + 1) * side, stop)
+                for c in range(embedding.shape[2]):
+                    total[column + c] += embedding[y // side, u, c] * np.float64(until - x)
+                x = until
 
 
 @njit(cache=True, nogil=True)
@@ -128,11 +167,17 @@ def _table(count):
 
 
 @njit(cache=True, nogil=True)
+def slot_of(low, high, mask):
+    """Scalars: where in a table of mask + 1 places the search for the pair low < high begins."""
+    return ((low * 0x9E3779B1) ^ (high * 0x85EBCA6B)) & mask
+
+
+@njit(cache=True, nogil=True)
 def _edge(table, edges, found, a, b):
     """table (M,), edges (E, 2): number of the edge between a and b; `found`, and entered there, if it is new."""
     low, high = min(a, b), max(a, b)
     mask = len(table) - 1
-    slot = ((low * 0x9E3779B1) ^ (high * 0x85EBCA6B)) & mask
+    slot = slot_of(low, high, mask)
     while table[slot] >= 0:
         known = table[slot]
         if edges[known, 0] == low and edges[known, 1] == high:
@@ -145,12 +190,13 @@ def _edge(table, edges, found, a, b):
 
 @njit(cache=True, nogil=True)
 def _region_edges(first, start, region, count, width, strength):
-    """first (H + 1,), start (M + 1,), region (M,), strength (H, W) or empty.
+    """first (H + 1,), start (M + 1,), region (M,), strength (S, H, W) or empty.
 
-    Returns edges (E, 2) int32, border lengths (E,) int32 and the strength along them, (E,) or (0,) float64.
+    Returns edges (E, 2) int32, border lengths (E,) int32 and the strength along them, (E, S) float64.
     """
     table, edges, border = _table(count)
-    contour = np.zeros(len(border) if strength.size else 0, np.float64)
+    scales = len(strength)
+    contour = np.zeros((len(border), scales), np.float64)
     found = 0
     for y in range(len(first) - 1):
         i = first[max(y - 1, 0)]
@@ -161,8 +207,8 @@ def _region_edges(first, start, region, count, width, strength):
                 e = _edge(table, edges, found, region[j], region[j + 1])
                 found = max(found, e + 1)
                 border[e] += 1
-                if strength.size:
-                    contour[e] += max(strength[y, stop - 1], strength[y, stop])
+                for s in range(scales):
+                    contour[e, s] += max(strength[s, y, stop - 1], strength[s, y, stop])
             while y > 0:
                 above_stop = width if i + 1 == first[y] else start[i + 1]
                 if region[i] != region[j]:
@@ -170,9 +216,9 @@ def _region_edges(first, start, region, count, width, strength):
                     found = max(found, e + 1)
                     left, right = max(start[i], start[j]), min(stop, above_stop)
                     border[e] += right - left
-                    if strength.size:
+                    for s in range(scales):
                         for x in range(left, right):
-                            contour[e] += max(strength[y - 1, x], strength[y, x])
+                            contour[e, s] += max(strength[s, y - 1, x], strength[s, y, x])
                 # The run above that reaches beyond this one also touches the next.
                 if above_stop <= stop:
                     i += 1
@@ -183,9 +229,9 @@ def _region_edges(first, start, region, count, width, strength):
 
 @njit(cache=True, nogil=True)
 def _contract(edges, border, contour, into, count):
-    """edges (E, 2), border (E,), contour (E,) or (0,), into (R,). Returns those of the edges between merged regions."""
+    """edges (E, 2), border (E,), contour (E, S), into (R,). Returns those of the edges between merged regions."""
     table, kept, length = _table(count)
-    strength = np.zeros(len(length) if len(contour) else 0, np.float64)
+    strength = np.zeros((len(length), contour.shape[1]), np.float64)
     found = 0
     for e in range(len(edges)):
         a, b = into[edges[e, 0]], into[edges[e, 1]]
@@ -193,194 +239,5 @@ def _contract(edges, border, contour, into, count):
             number = _edge(table, kept, found, a, b)
             found = max(found, number + 1)
             length[number] += border[e]
-            if len(contour):
-                strength[number] += contour[e]
+            strength[number] += contour[e]
     return kept[:found].copy(), length[:found].copy(), strength[:found].copy()
-
-
-@njit(cache=True, nogil=True)
-def _distance(mean, a, b):
-    """mean (R, C). Scalar: squared distance of the mean features of regions a and b."""
-    distance = 0.0
-    for c in range(mean.shape[1]):
-        difference = mean[a, c] - mean[b, c]
-        distance += difference * difference
-    return distance
-
-
-@njit(cache=True, nogil=True)
-def _cost(size, mean, border, contour, a, b, e):
-    """size (R,), mean (R, C), border (E,), contour (E,) or (0,). Scalar: cost of merging a and b over edge e."""
-    n = size[a] * size[b] / (size[a] + size[b])
-    strength = FAINT + contour[e] / border[e] if len(contour) else 1.0
-    return _distance(mean, a, b) * np.sqrt(n * np.sqrt(n)) * strength
-
-
-@njit(cache=True, nogil=True)
-def _unite(size, mean, a, b):
-    """size (R,), mean (R, C): region a takes in region b."""
-    n = size[a] + size[b]
-    for c in range(mean.shape[1]):
-        mean[a, c] = (size[a] * mean[a, c] + size[b] * mean[b, c]) / n
-    size[a] = n
-
-
-@njit(cache=True, nogil=True)
-def _half_edges(edges, count):
-    """edges (E, 2). Returns one linked list of half-edges per region: head (R,), tail (R,), follow (2E,), target (2E,).
-
-    Half-edges 2e and 2e + 1 belong to edge e. Two lists are joined in constant time.
-    """
-    head, tail = np.full(count, -1, np.int32), np.full(count, -1, np.int32)
-    follow, target = np.full(2 * len(edges), -1, np.int32), np.empty(2 * len(edges), np.int32)
-    for e in range(len(edges)):
-        for end in range(2):
-            h, a = 2 * e + end, edges[e, end]
-            target[h] = edges[e, 1 - end]
-            if head[a] < 0:
-                head[a] = h
-            else:
-                follow[tail[a]] = h
-            tail[a] = h
-    return head, tail, follow, target
-
-
-@njit(cache=True, nogil=True)
-def _absorb(size, mean, edges, min_size, n_regions, parent):
-    """size (R,), mean (R, C), edges (E, 2), parent (R,) = 0..R-1, all changed in place. Returns the regions left."""
-    count = len(size)
-    head, tail, follow, target = _half_edges(edges, count)
-    left = count
-    for i in range(count):
-        a = root(parent, i)
-        while left > n_regions and size[a] < min_size:
-            best, least = -1, np.inf
-            before, h = -1, head[a]
-            while h >= 0:
-                b = root(parent, target[h])
-                if b == a:
-                    if before < 0:
-                        head[a] = follow[h]
-                    else:
-                        follow[before] = follow[h]
-                else:
-                    distance = _distance(mean, a, b)
-                    if distance < least:
-                        best, least = b, distance
-                    before = h
-                h = follow[h]
-            tail[a] = before
-            if best < 0:
-                break
-            a, b = min(a, best), max(a, best)
-            _unite(size, mean, a, b)
-            follow[tail[a]], tail[a] = head[b], tail[b]
-            parent[b] = a
-            left -= 1
-    number = 0
-    for i in range(count):
-        if parent[i] == i:
-            size[number], mean[number] = size[i], mean[i]
-            number += 1
-    return number_roots(parent)
-
-
-@njit(cache=True, nogil=True)
-def _sift_down(key, item, i, length):
-    """key (M,), item (M,): binary min-heap, ties by item; moves entry i down to its place."""
-    k, it = key[i], item[i]
-    while True:
-        child = 2 * i + 1
-        if child >= length:
-            break
-        right = child + 1
-        if right < length and (key[right] < key[child] or (key[right] == key[child] and item[right] < item[child])):
-            child = right
-        if key[child] > k or (key[child] == k and item[child] >= it):
-            break
-        key[i], item[i] = key[child], item[child]
-        i = child
-    key[i], item[i] = k, it
-
-
-@njit(cache=True, nogil=True)
-def _sift_up(key, item, i):
-    """key (M,), item (M,): binary min-heap, ties by item; moves entry i up to its place."""
-    k, it = key[i], item[i]
-    while i > 0:
-        up = (i - 1) // 2
-        if key[up] < k or (key[up] == k and item[up] <= it):
-            break
-        key[i], item[i] = key[up], item[up]
-        i = up
-    key[i], item[i] = k, it
-
-
-@njit(cache=True, nogil=True)
-def _merge(size, mean, edges, border, contour, n_regions, parent):
-    """size (R,), mean (R, C), edges (E, 2), border (E,), contour (E,) or (0,); parent (R,) int32 out.
-
-    Returns the number of regions left. Of several edges between two regions the first one walked takes in the others,
-    whose border becomes 0.
-
-    The heap holds a pair of regions once for every time that its cost changed. `merged` counts the merges inside a
-    region, so the sum over both ends is a time stamp of the pair: an entry with another stamp is out of date.
-    """
-    count, n_edges = len(size), len(edges)
-    size, mean, border, contour = size.copy(), mean.copy(), border.copy(), contour.copy()
-    head, tail, follow, target = _half_edges(edges, count)
-    merged = np.zeros(count, np.int64)
-    key, item = np.empty(2 * n_edges + 16, np.float64), np.empty(2 * n_edges + 16, np.int64)
-    for i in range(count):
-        parent[i] = i
-    for e in range(n_edges):
-        key[e], item[e] = _cost(size, mean, border, contour, edges[e, 0], edges[e, 1], e), e
-    length = n_edges
-    for i in range(length // 2 - 1, -1, -1):
-        _sift_down(key, item, i, length)
-    seen, kept = np.full(count, -1, np.int32), np.empty(count, np.int32)
-    around = np.empty(count, np.int32)
-    left = count
-    while length > 0 and left > n_regions:
-        top = item[0]
-        length -= 1
-        key[0], item[0] = key[length], item[length]
-        _sift_down(key, item, 0, length)
-        a, b = root(parent, edges[top % n_edges, 0]), root(parent, edges[top % n_edges, 1])
-        if a == b or merged[a] + merged[b] != top // n_edges:
-            continue
-        a, b = min(a, b), max(a, b)
-        _unite(size, mean, a, b)
-        merged[a] += merged[b] + 1
-        parent[b] = a
-        follow[tail[a]], tail[a] = head[b], tail[b]
-        left -= 1
-        # One walk over the neighbours of both: drop what points inside, fold what repeats a neighbour into the first.
-        near, before, h = 0, -1, head[a]
-        while h >= 0:
-            b, e = root(parent, target[h]), h // 2
-            if b == a or border[e] == 0 or seen[b] == left:
-                if b != a and border[e] > 0 and len(contour):
-                    contour[kept[b]] += contour[e]
-                    border[kept[b]] += border[e]
-                    border[e] = 0
-                if before < 0:
-                    head[a] = follow[h]
-                else:
-                    follow[before] = follow[h]
-            else:
-                seen[b], kept[b] = left, e
-                around[near] = b
-                near += 1
-                before = h
-            h = follow[h]
-        tail[a] = before
-        for i in range(near):
-            b, e = around[i], kept[around[i]]
-            if length == len(key):
-                key, item = np.append(key, np.empty_like(key)), np.append(item, np.empty_like(item))
-            key[length] = _cost(size, mean, border, contour, a, b, e)
-            item[length] = (merged[a] + merged[b]) * n_edges + e
-            _sift_up(key, item, length)
-            length += 1
-    return number_roots(parent)

@@ -1,0 +1,87 @@
+"""Weights of the expected loss: which ones decide on the merges of an assignment, and what they look like in a file."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from spx_cli import weights
+from spx_cli.errors import WeightsError
+from spx_cli.regions.merging import Judge, n_inputs
+from spx_cli.types import Assignment
+
+OWNER = "merge"  # whose weights they are, as WEIGHTS and the files say
+INPUTS = "1"  # version of `pair_inputs`; weights made for another one mean something else
+WARD, LOSS = "ward", "loss"
+
+# The bundled weights for what there is: scales of contours, whether there is an embedding, whether they are mere edges.
+BUNDLED = {(0, False, False): "merge", (1, False, True): "merge-edges", (1, False, False): "merge-contours"}
+
+
+def judge_for(assignment: Assignment, merge: str, border_price: float) -> Judge | None:
+    """Return what decides on the merges of an assignment: the expected loss, or None for Ward's cost.
+
+    merge : `WARD`; `LOSS`, the bundled weights that suit; or the name or path of others.
+    Raises WeightsError for weights that are damaged, or made for other inputs than the assignment has.
+    """
+    if merge == WARD:
+        return None
+    contours = assignment.contours
+    seen = (0 if contours is None else contours.shape[0] if contours.ndim == 3 else 1), assignment.embedding is not None
+    if merge == LOSS and (*seen, assignment.edges) not in BUNDLED:
+        raise WeightsError(f"no bundled weights of the expected loss look at {_spoken(*seen)}; give merge a file")
+    source = BUNDLED[*seen, assignment.edges] if merge == LOSS else merge
+    judge, made_for = load_judge(source)
+    if made_for != seen:
+        raise WeightsError(f"{weights.path(source)} looks at {_spoken(*made_for)}, but there is {_spoken(*seen)}")
+    return judge._replace(border_price=border_price)
+
+
+def save_judge(file: Path, judge: Judge, scales: int, embedded: bool, about: dict[str, str]) -> str:
+    """Write the weights and their provenance; return the sha256 of the file."""
+    import torch
+
+    arrays = {
+        "hidden": judge.hidden.T,
+        "bias": judge.bias,
+        "out": judge.out,
+        "offset": np.array([judge.offset], np.float32),
+    }
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    what = {"method": OWNER, "inputs": INPUTS, "scales": str(scales), "embedded": str(int(embedded))}
+    return weights.save(file, tensors, {**what, **about})
+
+
+def load_judge(source: str) -> tuple[Judge, tuple[int, bool]]:
+    """Return weights by bundled name or path, and for which scales of contours and whether for an embedding."""
+    file = weights.path(source)
+    try:
+        changed = file.stat().st_mtime_ns
+    except OSError:
+        raise WeightsError(f"no such weights file: {file}") from None
+    return _load_judge(source, changed)
+
+
+@lru_cache(maxsize=8)
+def _load_judge(source: str, changed: int) -> tuple[Judge, tuple[int, bool]]:
+    file = weights.path(source)
+    about, arrays = weights.provenance(file), weights.load_arrays(source, OWNER)
+    if about.get("method") != OWNER:
+        raise WeightsError(f"{file} holds no weights of the expected loss")
+    if about.get("inputs") != INPUTS:
+        raise WeightsError(f"{file} was made for inputs of version {about.get('inputs')}, this spx knows {INPUTS}")
+    made_for = int(about.get("scales", 0)), about.get("embedded") == "1"
+    inputs = n_inputs(made_for[0], embedded=made_for[1])
+    width = arrays["bias"].size if "bias" in arrays else 0
+    for name, shape in {"hidden": (inputs, width), "bias": (width,), "out": (width,), "offset": (1,)}.items():
+        if name not in arrays or arrays[name].shape != shape or arrays[name].dtype != np.float32 or not width:
+            raise WeightsError(f"{file} is damaged: {name!r} must be float32 {shape}")
+        if not np.isfinite(arrays[name]).all():
+            raise WeightsError(f"{file} is damaged: {name!r} is not finite")
+    hidden, bias, out = (np.ascontiguousarray(arrays[name].T) for name in ("hidden", "bias", "out"))
+    return Judge(hidden, bias, out, float(arrays["offset"][0]), 0.0, 0.0), made_for
+
+
+def _spoken(scales: int, embedded: bool) -> str:
+    contours = "no contours" if scales == 0 else f"contours at {scales} scale{'s' if scales > 1 else ''}"
+    return contours + (" and an embedding" if embedded else "")

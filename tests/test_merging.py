@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spx_cli.regions.graph import FEATURES, SIZE, contract, region_graph
+from spx_cli.regions.maps import components
+from spx_cli.regions.merging import FAINT, GROWTH, Judge, absorb, merge, n_inputs, pair_inputs
+from strategies import label_maps
+from test_graph import naive_contour, naive_graph
+
+
+def some_judge(scales, embedded, seed=0, border_price=0.0):
+    rng = np.random.default_rng(seed)
+    shape = 8, n_inputs(scales, embedded=embedded)
+    hidden, bias, out = (rng.normal(0, 0.3, s).astype(np.float32) for s in (shape, 8, 8))
+    return Judge(hidden, bias, out, -0.5, border_price, 0.0)
+
+
+def picture(labels, scales, embedded):
+    rng = np.random.default_rng(1)
+    lab = rng.normal(0, 10, (*labels.shape, 3)).astype(np.float32)
+    contours = rng.random((scales, *labels.shape), np.float32) if scales else None
+    return lab, contours, rng.normal(size=(*labels.shape, 4)).astype(np.float32) if embedded else None
+
+
+def naive_inputs(labels, pair, lab, contours, embedding, area):
+    a, b = sorted((labels == r for r in pair), key=lambda inside: (inside.sum(), np.flatnonzero(inside)[0]))
+    n, m = a.sum(), b.sum()
+    border = naive_graph(labels)[pair]
+    difference = lab[a].mean(0) - lab[b].mean(0)
+    centre = [np.argwhere(inside).mean(0) for inside in (a, b)]
+    values = [n / area, m / area, border / n**0.5, border / m**0.5]
+    values += [difference[0] ** 2 + 0.1, (difference[1:] ** 2).sum() + 0.1]
+    values += [lab[inside].var(0).sum() + 0.1 for inside in (a, b)]
+    values += [((centre[0] - centre[1]) ** 2).sum() / area + 0.01]
+    if contours is not None:
+        values += [naive_contour(labels, scale, pair) / border + 0.001 for scale in contours]
+        values += [contours[:, inside].mean() + 0.001 for inside in (a, b)]
+    if embedding is not None:
+        values += [((embedding[a].mean(0) - embedding[b].mean(0)) ** 2).sum() + 0.001]
+    return np.log(values)
+
+
+def naive_loss(labels, pair, judge, pictures, area):
+    h = np.maximum(judge.hidden @ naive_inputs(labels, pair, *pictures, area) + judge.bias, 0)
+    share = 1 / (1 + np.exp(-(judge.offset + h @ judge.out)))
+    return min((labels == r).sum() for r in pair) * share - judge.border_price * naive_graph(labels)[pair]
+
+
+def naive_ward(labels, pair, features, contours):
+    a, b = (features[labels == r] for r in pair)
+    n = len(a) * len(b) / (len(a) + len(b))
+    strength = 1.0
+    if contours is not None:
+        strength = FAINT + np.mean([naive_contour(labels, s, pair) for s in contours]) / naive_graph(labels)[pair]
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() * n**0.75 * strength
+
+
+def naive_merge(labels, n_regions, cost):
+    """Merge the pair that is cheapest by what is known of costs, all of it computed from the pixels."""
+    labels = labels.copy()
+    known = {}  # pair: cost, and the sizes then
+
+    def sizes(pair):
+        return sorted((labels == r).sum() for r in pair)
+
+    def look(pair):
+        known[pair] = (np.float32(cost(labels, pair)), *sizes(pair))
+
+    for pair in naive_graph(labels):
+        look(pair)
+    while len(np.unique(labels)) > n_regions:
+        pair = min(known, key=lambda p: known[p][0])
+        _, small, large = known[pair]
+        now = sizes(pair)
+        if now[0] > GROWTH * small or now[1] > GROWTH * large:
+            look(pair)
+            continue
+        a, b = pair
+        del known[pair]
+        labels[labels == b] = a
+        for c in {r for p in known for r in p if b in p} - {b}:
+            moved = known.pop((min(b, c), max(b, c)))
+            key = min(a, c), max(a, c)
+            if key in known:
+                moved = (min(moved[0], known[key][0]), 0, 0)
+            known[key] = moved
+    return components(labels)[0]
+
+
+maps_of_regions = label_maps(max_side=8, max_id=4).map(lambda labels: components(labels)[0])
+
+
+@given(maps_of_regions, st.integers(1, 6), st.sampled_from([1, 3, 5]), st.integers(0, 2))
+def test_wards_cost(regions, n_regions, channels, scales):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(*regions.shape, channels)).astype(np.float32)
+    contours = rng.random((scales, *regions.shape), np.float32) if scales else None
+    into = merge(region_graph(regions, features, contours=contours), n_regions, Judge.ward())
+    assert into.max() + 1 == min(n_regions, regions.max() + 1)
+    assert np.array_equal(components(into[regions])[0], into[regions])
+    expected = naive_merge(regions, n_regions, lambda labels, pair: naive_ward(labels, pair, features, contours))
+    assert np.array_equal(into[regions], expected)
+
+
+@given(maps_of_regions, st.integers(0, 2), st.booleans())
+def test_inputs(regions, scales, embedded):
+    pictures = picture(regions, scales, embedded)
+    graph = region_graph(regions, pictures[0], contours=pictures[1], embedding=pictures[2])
+    inputs = pair_inputs(graph, 3.0)
+    assert inputs.shape == (len(graph.edges), n_inputs(scales, embedded=embedded))
+    for pair, found in zip(map(tuple, graph.edges.tolist()), inputs, strict=True):
+        np.testing.assert_allclose(found, naive_inputs(regions, pair, *pictures, 3.0), rtol=1e-3, atol=1e-3)
+
+
+@given(maps_of_regions, st.integers(1, 6), st.integers(0, 2), st.booleans(), st.sampled_from([0.0, 0.2]))
+def test_expected_loss(regions, n_regions, scales, embedded, border_price):
+    pictures, judge = picture(regions, scales, embedded), some_judge(scales, embedded, border_price=border_price)
+    graph = region_graph(regions, pictures[0], contours=pictures[1], embedding=pictures[2])
+    into = merge(graph, n_regions, judge, 3.0)
+    expected = naive_merge(regions, n_regions, lambda labels, pair: naive_loss(labels, pair, judge, pictures, 3.0))
+    assert np.array_equal(into[regions], expected)
+
+
+def test_position_counts_as_two_more_features():
+    labels = np.array([[0, 0, 0, 1, 2]])
+    even = np.zeros((1, 5, 1), np.float32)
+    assert merge(region_graph(labels, even), 2, Judge.ward(1.0)).tolist() == [0, 1, 1]
+
+
+def test_debris_joins_its_most_similar_neighbour():
+    labels = np.array([[0, 0, 0, 1, 2, 2, 2, 2]])
+    features = np.array([[0, 0, 0, 8, 10, 10, 10, 10]], np.float32)[..., None]
+    graph = region_graph(labels, features)
+    into = absorb(graph, 2, 1, 0.0)
+    assert into.tolist() == [0, 1, 1]
+    np.testing.assert_allclose(contract(graph, into).means(FEATURES)[:, 0], [0, 9.6])
+
+
+@given(label_maps(max_side=10, max_id=3), st.integers(1, 8), st.integers(1, 5))
+def test_no_debris_is_left_unless_the_count_forbids(labels, min_size, n_regions):
+    graph = region_graph(labels, np.random.default_rng(2).normal(size=(*labels.shape, 1)).astype(np.float32))
+    graph = contract(graph, absorb(graph, min_size, n_regions, 0.0))
+    sizes = graph.sums[:, SIZE]
+    assert sizes.sum() == labels.size
+    assert sizes.min() >= min_size or len(sizes) <= n_regions
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_many_regions_on_one_background(learned):
+    """Work that grew with the square of the neighbours would take minutes."""
+    side = 3 * 160
+    labels = np.zeros((side, side), np.int32)
+    labels[1::3, 1::3] = np.arange(1, 160**2 + 1).reshape(160, 160)
+    regions, count = components(labels)
+    lab = np.random.default_rng(3).normal(0, 5, (side, side, 3)).astype(np.float32)
+    judge = some_judge(0, False) if learned else Judge.ward()
+    graph = region_graph(regions, lab)
+    into = merge(graph, count // 2, judge, 9.0)
+    assert into.max() + 1 == count // 2
+    assert absorb(graph, 2, 1, 0.0).max() == 0
