@@ -1,5 +1,6 @@
 """Weights of the expected loss: which ones decide on the merges of an assignment, and what they look like in a file."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def _load_judge(source: str, changed: int) -> tuple[Judge, tuple[int, bool]]:
         raise WeightsError(f"{file} holds no weights of the expected loss")
     if about.get("inputs") != INPUTS:
         raise WeightsError(f"{file} was made for inputs of version {about.get('inputs')}, this spx knows {INPUTS}")
-    made_for = int(about.get("scales", 0)), about.get("embedded") == "1"
+    if not re.fullmatch("[0-9]", about.get("scales", "")) or about.get("embedded") not in ("0", "1"):
+        raise WeightsError(f"{file} is damaged: it does not say what it looks at")
+    made_for = int(about["scales"]), about["embedded"] == "1"
     inputs = n_inputs(made_for[0], embedded=made_for[1])
     width = arrays["bias"].size if "bias" in arrays else 0
     for name, shape in {"hidden": (inputs, width), "bias": (width,), "out": (width,), "offset": (1,)}.items():

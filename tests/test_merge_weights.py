@@ -1,0 +1,179 @@
+"""Weights of the expected loss: fitted by spx train merge, kept in files, chosen by what there is to look at."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import spx_cli as spx
+from spx_cli.cli import run
+from spx_cli.errors import ParameterError, WeightsError
+from spx_cli.io import write_image, write_labels
+from spx_cli.methods._merging import BUNDLED, judge_for, load_judge
+from spx_cli.regions.graph import region_graph
+from spx_cli.regions.merging import Judge
+from spx_cli.training.merging import Case, asa, draw
+from spx_cli.types import Assignment
+from spx_cli.weights import WEIGHTS, path, provenance
+
+SMALL = ("counts=6", "stops=2,1", "pairs=40", "rounds=2", "hidden=4", "steps=40", "batch_size=64", "factor=6")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Pictures of a few flat objects, whose borders are their edges of colour."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    for i in range(4):
+        labels = np.zeros((40, 60), np.int32)
+        labels[:, 20 + 5 * i :] = 1
+        labels[15 + i : 30, 10:50] = 2
+        colours = rng.integers(40, 200, (3, 3))
+        noise = rng.normal(0, 12, (40, 60, 3))
+        write_image(root / f"images/{i}.png", np.clip(colours[labels] + noise, 0, 255).astype(np.uint8))
+        write_labels(root / f"labels/{i}.png", labels)
+    return root
+
+
+def command(data, out, *more):
+    fields = [text for field in SMALL for text in ("--set", field)]
+    return [
+        "train",
+        "merge",
+        "-m",
+        "snic",
+        "--contours",
+        "edges",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        *fields,
+        *more,
+    ]
+
+
+def test_fit_is_a_command_whose_weights_merge(data, tmp_path, capsys):
+    assert run(command(data, tmp_path / "run", "--json")) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["fold"], line["round"]) for line in lines] == [(f, r) for f in (0, 1, None) for r in (0, 1)]
+    assert all(0.5 < line["asa"] <= 1 for line in lines if line["fold"] is not None)
+    best = tmp_path / "run/best.safetensors"
+    about = provenance(best)
+    assert (about["method"], about["methods"], about["contours"]) == ("merge", "snic", "edges")
+    assert 0.5 < float(about["asa"]) <= 1
+    image = spx.read_image(data / "images/0.png")
+    labels = spx.segment(image, "snic", 6, contours="edges", merge=str(best))
+    assert labels.max() == 5
+    assert not np.array_equal(labels, spx.segment(image, "snic", 6, contours="edges", merge="ward"))
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_weights(data, tmp_path, capsys):
+    assert run(command(data, tmp_path / "whole")) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for gone in (
+        "best.safetensors",
+        "rounds/all-1.safetensors",
+        "rounds/fold1-1.safetensors",
+        "cases/00002-snic-6.npz",
+    ):
+        (tmp_path / "cut" / gone).unlink()
+    assert run(command(data, tmp_path / "cut")) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(command(data, tmp_path / "cut", "--resume")) == 0
+    whole, cut = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "cut"))
+    assert all(np.array_equal(whole[name], cut[name]) for name in whole)
+    assert run(command(data, tmp_path / "cut", "--resume", "--seed", "1")) == 2
+    assert "cannot resume" in capsys.readouterr().err
+
+
+def test_what_is_not_for_merge_is_refused(data, tmp_path, capsys):
+    assert run(command(data, tmp_path / "run", "--crop", "64")) == 2
+    assert "--crop: not for merge" in capsys.readouterr().err
+    assert run(["train", "ssn", "-m", "snic", "--data", str(data), "--out", str(tmp_path / "run")]) == 2
+    assert "for merge alone" in capsys.readouterr().err
+    assert run(["train", "merge", "--show-recipe"]) == 0
+    assert "rounds = 3" in capsys.readouterr().out
+
+
+def test_drawn_pairs_say_what_merging_them_loses():
+    """Three regions in a row, truth parts the last: to merge it loses all of the smaller one, the first two nothing."""
+    labels = np.repeat(np.arange(3), [4, 2, 3])[None].repeat(2, 0)
+    truth = (labels == 2).astype(np.int32)
+    lab = np.zeros((2, 9, 3), np.float32)
+    lab[labels == 2] = 50
+    tables = np.array([[0, 1, 2], [0, 0, 1], [8, 4, 6]], np.int32)
+    case = Case(region_graph(labels, lab), (tables, tables), 3)
+    assert truth.sum() == 6
+    inputs, shares, weights = draw(case, Judge.ward(), (1.0,), 10, np.random.default_rng(0))
+    assert inputs.shape == (2, 9)
+    assert sorted(shares.tolist()) == [0, 1]
+    assert weights.tolist() == pytest.approx([4 / 6] * 2)
+    assert asa(case._replace(n_regions=2), Judge.ward()) == 1
+
+
+@pytest.mark.parametrize("seen", BUNDLED)
+def test_bundled_weights_suit_what_there_is(seen):
+    scales, embedded, edges = seen
+    assert WEIGHTS[BUNDLED[seen]].method == "merge"
+    contours = np.zeros((scales, 4, 4), np.float32) if scales else None
+    embedding = np.zeros((2, 2, 3), np.float32) if embedded else None
+    lab = np.zeros((4, 4, 3), np.float32)
+    assignment = Assignment(np.zeros((4, 4), int), lab, contours=contours, embedding=embedding, edges=edges)
+    judge = judge_for(assignment, "loss", 0.5)
+    assert judge.border_price == 0.5
+    assert judge_for(assignment, "ward", 0.0) is None
+
+
+def test_weights_for_other_inputs_are_refused():
+    lab = np.zeros((4, 4, 3), np.float32)
+    two = Assignment(np.zeros((4, 4), int), lab, contours=np.zeros((2, 4, 4), np.float32))
+    with pytest.raises(WeightsError, match=r"no bundled weights .* contours at 2 scales"):
+        judge_for(two, "loss", 0.0)
+    with pytest.raises(WeightsError, match=r"merge-contours\.safetensors looks at contours at 1 scale, but"):
+        judge_for(two, "merge-contours", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, about: about.update(inputs="0"), "version 0"),
+        (lambda tensors, about: about.update(method="ssn"), "of method 'ssn'"),
+        (lambda tensors, about: about.clear(), "no weights of the expected loss"),
+        (lambda tensors, about: tensors.pop("out"), "damaged: 'out'"),
+        (lambda tensors, about: tensors.update(hidden=tensors["hidden"][1:]), "damaged: 'hidden'"),
+        (lambda tensors, about: tensors["bias"].fill(np.nan), "not finite"),
+        (lambda tensors, about: about.update(scales="many"), "damaged"),
+    ],
+)
+def test_unfit_files_are_named(tmp_path, change, message):
+    source, file = path("merge"), tmp_path / "own.safetensors"
+    tensors, about = {name: array.copy() for name, array in load_file(source).items()}, provenance(source)
+    change(tensors, about)
+    save_file(tensors, file, about)
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_judge(str(file))
+    assert "own.safetensors" in str(caught.value)
+
+
+def test_torn_and_missing_files_are_named(tmp_path):
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(path("merge").read_bytes()[:-7])
+    for file in (torn, tmp_path / "none.safetensors"):
+        with pytest.raises(WeightsError, match=file.name):
+            spx.segment(np.zeros((8, 8, 3), np.uint8), "slic", 4, merge=str(file))
+    with pytest.raises(ParameterError, match="border_price"):
+        spx.create("slic", merge="ward", border_price=1.0)
+
+
+def test_a_price_on_borders_makes_them_shorter():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+
+    def length(price):
+        labels = spx.segment(image, "snic", 12, border_price=price)
+        return (labels[1:] != labels[:-1]).sum() + (labels[:, 1:] != labels[:, :-1]).sum()
+
+    assert length(2.0) < length(0.0)
