@@ -305,7 +305,7 @@ def stack(images: Sequence[Image], where: torch.device) -> Tensor:
 
 # Kept for good: a captured CUDA graph may read it.
 @cache
-def _lab_tables(where: torch.device) -> tuple[Tensor, Tensor]:
+def _lab_tables(where: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     level = torch.arange(256, dtype=torch.float64) / 255
     linear = torch.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
     to_xyz = torch.tensor(
@@ -314,12 +314,12 @@ def _lab_tables(where: torch.device) -> tuple[Tensor, Tensor]:
     )
     white = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64)
     with torch.inference_mode(False):  # what a segmentation leaves here must serve training too
-        return linear.float().to(where), (to_xyz / white[:, None]).float().to(where)
+        return linear.to(where, dtype), (to_xyz / white[:, None]).to(where, dtype)
 
 
-def tensor_to_lab(images: Tensor) -> Tensor:
-    """Return Lab (D65) as float32 (B, 3, H, W) of uint8 RGB, on the same device; `color.rgb_to_lab` for tensors."""
-    linear, to_xyz = _lab_tables(images.device)
+def tensor_to_lab(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return Lab (D65), (B, 3, H, W), of uint8 RGB, on the same device; `color.rgb_to_lab` for tensors."""
+    linear, to_xyz = _lab_tables(images.device, dtype)
     rgb = linear[images.long()]
     # Written out: as a matrix product it would be rounded wherever products are, under autocast or in TF32.
     t = sum((rgb[:, c : c + 1] * to_xyz[:, c, None, None] for c in range(3)), start=torch.zeros_like(rgb))
@@ -328,15 +328,17 @@ def tensor_to_lab(images: Tensor) -> Tensor:
 
 
 def _cube_root(t: Tensor) -> Tensor:
-    """Return t^(1/3) within 2e-7, 0 < t <= 1.1; see `color._lab_f`.
+    """Return t^(1/3) within 2e-7 for float32 and 1e-15 for float64, 0 < t <= 1.1; see `color._lab_f`.
 
     On the CPU torch rounds a power otherwise at the end of each thread's share of the pixels than before it, so a map
     would depend on the number of threads. Sums, products, quotients and square roots have one rounding.
     """
     u = t.sqrt().sqrt()
     root = -0.04940759 + u * (0.73443874 + u * 0.31808401)
-    cube = root * root * root
-    return root * ((cube + t + t) / (cube + cube + t))
+    for _ in range(2 if t.dtype == torch.float64 else 1):
+        cube = root * root * root
+        root = root * ((cube + t + t) / (cube + cube + t))
+    return root
 
 
 INPUTS = 5  # L, a, b, y, x

@@ -157,7 +157,8 @@ def standardise(images: Tensor) -> Tensor:
     """Return (L, a, b, y, x) of uint8 RGB (B, 3, H, W), each with mean 0 and deviation 1, as float32 (B, 5, H, W)."""
     batch, _, height, width = images.shape
     x = torch.empty(batch, INPUTS, height, width, device=images.device)
-    x[:, :COLORS] = tensor_to_lab(images)
+    # In float64: where an image is grey, standardising would enlarge the rounding of a and b.
+    x[:, :COLORS] = tensor_to_lab(images, torch.float64)
     x[:, COLORS] = torch.arange(height, device=x.device)[:, None]
     x[:, COLORS + 1] = torch.arange(width, device=x.device)
     mean, variance = moments(x)
