@@ -319,7 +319,7 @@ KINDS = {
 
 
 def peak():
-    """Return the most memory that this process has held, in megabytes (ru_maxrss counts the process it was forked from)."""
+    """Return the most memory that this process has held, in megabytes; ru_maxrss begins with its parent's."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) // 1024
 

@@ -279,7 +279,7 @@ def test_seed_weights_and_parameters_reach_the_method(spx):
     picture("a.png")
     args = ["segment", "a.png", "-m", "standin", "--overwrite", "--json"]
     row = json.loads(spx(*args, "--seed", 7, "--weights", "w.bin").out)
-    assert row["params"] == {"seed": 7, "weights": "w.bin"}
+    assert row["params"] == {"merge": "loss", "border_price": 0, "seed": 7, "weights": "w.bin"}
 
 
 def test_verbose_tells_of_each_image(spx):

@@ -119,7 +119,7 @@ def test_annotations_without_a_boundary(spx, data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("-m", "slic"), "leave out -m and --labels"),
+        (("--labels", "soft"), "give it and --labels a run each"),
         (("--protocol", "sen"), "--protocol says nothing about contour maps"),
         (("-k", 3), "-k says nothing"),
         (("--fail-under", "asa=.9"), "unknown metric of contour maps 'asa'"),

@@ -19,7 +19,7 @@ METHODS = ("seeds", "reseeds")
 @pytest.mark.parametrize("name", METHODS)
 def test_quadrants(name: str) -> None:
     image, truth = quadrants()
-    assert np.array_equal(create(name).segment(image, 4), truth)
+    assert np.array_equal(create(name, merge="ward").segment(image, 4), truth)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -95,7 +95,8 @@ class SH(Method):
         lab = rgb_to_lab(image)
         tree = hierarchy(smooth(lab, self.smoothing))
         cuts = [tree.labels(self.asked(image, count, None, native=False)) for count in counts]
-        return [self.finish(Assignment(cut, lab, POSITION), count) for cut, count in zip(cuts, counts, strict=True)]
+        whole = self.along(Assignment(np.zeros(lab.shape[:2], np.int32), lab, POSITION), image, None)
+        return [self.finish(whole._replace(labels=cut), count) for cut, count in zip(cuts, counts, strict=True)]
 
 
 @njit(cache=True, nogil=True)
