@@ -112,3 +112,32 @@ def test_unknown_flow_stays_unknown():
     flow[1, 2] = np.nan
     _, seen = look(np.zeros((4, 6, 3), np.uint8), flow, draw(generator(0, 0), (4, 6), Recipe()))
     assert np.argwhere(np.isnan(seen)).tolist() == [[0, 1, 2], [1, 1, 2]]
+
+
+def test_a_quarter_turn_turns_image_and_truth_alike():
+    image, truth = ramp(9, 9), np.arange(81, dtype=np.int16).reshape(9, 9)
+    view = draw(generator(0, 0), (9, 9), Recipe(crop=9))._replace(angle=np.pi / 2)
+    seen, _ = look(image, truth, view)
+    np.testing.assert_array_equal(seen, np.rot90(image))
+
+
+def test_what_a_turned_view_sees_outside_the_image_is_unlabelled():
+    truth = np.zeros((20, 20), np.int16)
+    view = draw(generator(0, 0), (20, 20), Recipe(crop=20))._replace(angle=np.pi / 4)
+    _, ids = look(np.zeros((20, 20, 3), np.uint8), truth, view)
+    assert ids[0, 0] == ids[-1, -1] == -1
+    assert ids[10, 10] == 0
+    assert 0.1 < (ids < 0).mean() < 0.25  # a square less the octagon in common: 1 - 2 (sqrt(2) - 1)
+
+
+def test_jitter_changes_colours_alike_in_all_places():
+    image = ramp(40, 40)
+    view = draw(generator(0, 3), (40, 40), Recipe(jitter=0.5))
+    seen, _ = look(image, None, view)
+    assert (seen != image).mean() > 0.5
+    for c in range(3):
+        table = np.full(256, -1)
+        table[image[..., c]] = seen[..., c]
+        np.testing.assert_array_equal(table[image[..., c]], seen[..., c])
+        shown = table[table >= 0]
+        assert (np.diff(shown) >= 0).all()

@@ -23,6 +23,7 @@ METHODS = {
     "slic": "spx_cli.methods.slic:SLIC",
     "slico": "spx_cli.methods.slic:SLICO",
     "snic": "spx_cli.methods.snic:SNIC",
+    "elm": "spx_cli.methods.elm:ELM",
     "fcn": "spx_cli.methods.fcn:FCN",
     "rim": "spx_cli.methods.rim:RIM",
     "lnsnet": "spx_cli.methods.lnsnet:LNSNet",

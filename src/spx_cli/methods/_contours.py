@@ -14,8 +14,17 @@ from spx_cli.errors import ParameterError
 def contour_loss(scores: Tensor, truth: Tensor) -> Tensor:
     """Return the mean binary cross entropy over labelled pixels.
 
-    scores (B, H, W); truth int64 (B, H, W), negative = unlabelled. A pixel lies on a border if a pixel beside, above or
-    below it has another label.
+    scores (B, H, W); truth int64 (B, H, W), negative = unlabelled.
+    """
+    border, known = borders(truth)
+    terms = functional.binary_cross_entropy_with_logits(scores.float(), border.float(), reduction="none")
+    return (terms * known).sum() / known.sum().clamp(min=1)
+
+
+def borders(truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which pixels of label maps (B, H, W) lie on a border, and which are labelled, bool (B, H, W).
+
+    A pixel lies on a border if a pixel beside, above or below it has another label.
     """
     if truth.is_floating_point():
         raise ParameterError("contours are learned from label maps; for another property set contours=false")
@@ -27,8 +36,7 @@ def contour_loss(scores: Tensor, truth: Tensor) -> Tensor:
         differs = (truth[one] != truth[other]) & known[one] & known[other]
         border[one] |= differs
         border[other] |= differs
-    terms = functional.binary_cross_entropy_with_logits(scores.float(), border.float(), reduction="none")
-    return (terms * known).sum() / known.sum().clamp(min=1)
+    return border, known
 
 
 def chances(scores: Tensor, size: tuple[int, int]) -> Tensor:

@@ -16,7 +16,12 @@ INPUTS = "1"  # version of `pair_inputs`; weights made for another one mean some
 WARD, LOSS = "ward", "loss"
 
 # The bundled weights for what there is: scales of contours, whether there is an embedding, whether they are mere edges.
-BUNDLED = {(0, False, False): "merge", (1, False, True): "merge-edges", (1, False, False): "merge-contours"}
+BUNDLED = {
+    (0, False, False): "merge",
+    (1, False, True): "merge-edges",
+    (1, False, False): "merge-contours",
+    (4, True, False): "merge-elm",
+}
 
 
 def judge_for(assignment: Assignment, merge: str, border_price: float) -> Judge | None:

@@ -71,6 +71,8 @@ class Recipe(TomlRecipe):
         le=16,
     )
     flips: str = param("none", "random mirroring, each axis with probability one half", choices=("none", "h", "hv"))
+    rotate: float = param(0.0, "largest random turn, degrees; what lies outside the image is unlabelled", ge=0, le=180)
+    jitter: float = param(0.0, "spread of random brightness, contrast, gamma and colour balance", ge=0, le=1)
     seed: int = param(0, "of the first weights, the order of the samples, and their crops", ge=0, le=2**63 - 1)
     validate_every: int = param(1000, "steps between validations; 0 = never", ge=0, le=10**9)
     validate_counts: str = param("200", "numbers of superpixels at which to validate, with commas between")

@@ -33,6 +33,11 @@ class Record:
 
 
 WEIGHTS: dict[str, Record] = {
+    "elm": Record(
+        method="elm",
+        sha256="fff239ab8e9416a774f0c5dcd8017291622e17a68296ce69300844ae34ffae0d",
+        score="trained on val, too; without it mean ASA at 200 and 600 was .9696 on BSDS500 val",
+    ),
     "fcn": Record(
         method="fcn",
         sha256="76391b8ad5c29b5c7426749313405ec80ec5e5d0d6767212893cd7fa18f71c95",
@@ -62,6 +67,11 @@ WEIGHTS: dict[str, Record] = {
         method="sen",
         sha256="7a54749f77cdc7517020fb552677458a2bf434392475d4f1b73b04b1364c7c5d",
         score="F1 .318 on 25 of BSDS500 val at 50; no labels",
+    ),
+    "merge-elm": Record(
+        method="merge",
+        sha256="0f76df3f0ac858391bfab4dd063dd2ac1d1fa5e96fa72f9169393e7476a4c942",
+        score="mean ASA of elm at 200 and 600 .9696 on BSDS500 val, each half by the fit to the other",
     ),
     "sin": Record(
         method="sin",

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+
+from spx_cli.methods import _pairs, create
+from spx_cli.methods._association import Grid
+from spx_cli.regions.graph import FEATURES, SIZE, region_graph
+from spx_cli.regions.runs import find_runs
+
+GRID = Grid(24, 32, 3, 4)
+
+
+@pytest.fixture
+def labels() -> torch.Tensor:
+    """Two maps in which pixels took cells around their own."""
+    index = torch.from_numpy(GRID.index)
+    shifted = index.roll((1, -2), (0, 1))
+    shifted[:, -8:], shifted[:8] = index[:, -8:], index[:8]
+    return torch.stack([index, shifted])
+
+
+def test_edges_are_those_of_the_region_graph(labels):
+    contours = torch.rand(2, 3, 24, 32, generator=torch.manual_seed(0))
+    edges = _pairs._edges(labels, GRID, contours)
+    found = {(int(a), int(b)): (int(n), *c.tolist()) for a, b, n, c in zip(*edges, strict=True)}
+    count = 0
+    for i, one in enumerate(labels.numpy()):
+        # the features tell which label each of the graph's connected pieces has
+        features = np.repeat(one[..., None], 3, 2).astype(np.float32)
+        graph = region_graph(find_runs(one.astype(np.int32)), features, contours=contours[i].numpy())
+        label = (graph.sums[:, FEATURES] / graph.sums[:, SIZE]).round().astype(int)
+        sums: dict[tuple[int, int], np.ndarray] = {}
+        for (a, b), border, strength in zip(graph.edges, graph.border, graph.contour, strict=True):
+            pair = min(label[a], label[b]), max(label[a], label[b])
+            sums[pair] = sums.get(pair, np.zeros(4)) + np.array([border, *strength])
+        for (a, b), (border, *strength) in sums.items():
+            known = found[a + i * GRID.cells, b + i * GRID.cells]
+            assert known[0] == border
+            assert known[1:] == pytest.approx(np.array(strength) / border, rel=1e-4)
+        count += len(sums)
+    assert count == len(found)
+
+
+def test_share_lost_is_what_counting_gives(labels):
+    truth = (
+        torch.randint(-1, 4, (2, 6, 8), generator=torch.manual_seed(1)).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    )
+    edges = _pairs._edges(labels, GRID, torch.zeros(2, 1, 24, 32))
+    share, known = _pairs._share_lost(labels, GRID, edges.a, edges.b, truth)
+    for a, b, s, k in zip(edges.a.tolist(), edges.b.tolist(), share.tolist(), known.tolist(), strict=True):
+        i = a // GRID.cells
+        one, other = (
+            np.bincount(t[t >= 0], minlength=4) for t in (truth[i][labels[i] == x % GRID.cells].numpy() for x in (a, b))
+        )
+        smaller = min(one.sum(), other.sum())
+        assert k == (smaller > 0)
+        if smaller:
+            assert s == pytest.approx((one.max() + other.max() - (one + other).max()) / smaller)
+
+
+def test_pairs_across_a_border_come_to_cost_more():
+    torch.manual_seed(0)
+    method = create("elm", weights="unused")
+    truth = torch.zeros(2, 64, 64, dtype=torch.int64)
+    truth[:, :, 32:] = 1
+    images = (60 + 120 * truth[:, None] + torch.randint(0, 20, (2, 3, 64, 64))).to(torch.uint8)
+    network = method.build().train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(12):
+        loss = method.loss(network, images, truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+    used = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters()]
+    assert all(used)
