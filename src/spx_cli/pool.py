@@ -71,7 +71,8 @@ def _through(
     def submit(count: int) -> None:
         for item in islice(items, count):
             try:
-                under_way[pool.submit(function, item)] = item
+                with _undisturbed():  # half begun, a pool could not be shut down
+                    under_way[pool.submit(function, item)] = item
             except BrokenExecutor:
                 lost.append(item)
                 return

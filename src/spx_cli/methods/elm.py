@@ -1,4 +1,4 @@
-"""ELM, expected-loss merging: cells of FCN merge along contours and an embedding that a second network sees.
+"""ELM, expected-loss merging (spx, 2026): FCN's cells merge along contours and an embedding of a second network.
 
 No paper yet. The network looks at the image once, at its own size and down to a 64th of it. It learns from pairs of
 regions how many pixels their union would lose (`_pairs`), and beside that contours at three scales and cells as FCN
