@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image as pillow
 
 import spx_cli
 
@@ -81,6 +82,21 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code):
     heavy = ("numpy", "torch", "numba", "scipy", "PIL", "skimage", "rich")
     code += f"; import sys; print(*[m for m in {heavy} if m in sys.modules], file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.split() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("run(['methods', 'list'])", "numpy torch numba scipy PIL skimage rich"),
+        ("run(['segment', 'a.png', '-k', '2'])", "torch scipy.ndimage skimage tifffile rich jinja2"),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(code, heavy, tmp_path):
+    pillow.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    code = f"import sys; from spx_cli.cli import run; code = {code}; "
+    code += f"print(*[m for m in '{heavy}'.split() if m in sys.modules], file=sys.stderr); sys.exit(code)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert result.stderr.split() == []
 
 

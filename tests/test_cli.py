@@ -362,8 +362,11 @@ def test_render_refuses(spx, args, code, message):
 def test_methods_list(spx):
     rows = [json.loads(line) for line in spx("methods", "list", "--json").out.splitlines()]
     assert [row["name"] for row in rows] == list(METHODS)
-    assert all(set(row) == {"name", "kind", "labels", "paper", "summary"} and all(row.values()) for row in rows)
+    figures = ["asa", "asa_images", "ms", "ms_images"]
+    assert all(list(row) == ["name", "kind", "labels", "paper", "summary", *figures] for row in rows)
+    assert all(row[key] for row in rows for key in row.keys() - figures)
     plain = spx("methods", "list").out.splitlines()
+    assert plain[0].split("\t") == ["name", "kind", "labels", "asa", "ms", "summary"]
     assert [line.split("\t")[0] for line in plain] == ["name", *METHODS]
 
 

@@ -23,8 +23,11 @@ def complain(message: str) -> None:
     print(f"spx: error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table on stdout: drawn by rich on a terminal, in a pipe one line a row with tabs between."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", one_line: bool = False) -> None:
+    """Print a table on stdout: drawn by rich on a terminal, in a pipe one line a row with tabs between.
+
+    one_line : on a terminal, too; what does not fit is cut off the last column.
+    """
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             print("\t".join(row))
@@ -34,8 +37,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     from rich.text import Text
 
     drawn = Table(*columns, title=title or None)
+    for column in drawn.columns[:-1]:
+        column.no_wrap = one_line
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(cell, no_wrap=one_line, overflow="ellipsis" if one_line else None) for cell in row))
     Console().print(drawn)
 
 

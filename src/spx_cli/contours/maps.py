@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from spx_cli.contours.nms import suppress
 from spx_cli.contours.thinning import thin
@@ -36,6 +35,8 @@ class Averaged:
 
     def contours(self, image: Image) -> Contours:
         """Return the contours of an image, float32 (H, W)."""
+        from scipy.ndimage import gaussian_filter
+
         check_image(image)
         counts = [count for count in self.counts if count <= image.shape[0] * image.shape[1]]
         total = np.zeros(image.shape[:2], np.float32)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numba import njit
-from scipy.ndimage import gaussian_filter
 
 from spx_cli.types import Contours
 
@@ -21,6 +20,8 @@ def suppress(contours: Contours) -> Contours:
     >>> suppress(np.tile(np.array([0, 0.5, 1, 0.5, 0], np.float32), (5, 1)))[2]
     array([0., 0., 1., 0., 0.], dtype=float32)
     """
+    from scipy.ndimage import gaussian_filter
+
     values = np.ascontiguousarray(contours, np.float32)
     smooth = gaussian_filter(values, SMOOTHING, mode="nearest")
     out: Contours = _suppress(values, smooth)

@@ -9,7 +9,6 @@ from math import sqrt
 
 import numpy as np
 from numba import njit
-from scipy.ndimage import gaussian_filter
 
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.methods.base import Method
@@ -40,6 +39,8 @@ class FH(Method):
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
         """Return the regions, at least n_segments of them that are no debris where the image has so many."""
+        from scipy.ndimage import gaussian_filter
+
         lab = rgb_to_lab(image)
         smoothed = gaussian_filter(lab, (self.sigma, self.sigma, 0), truncate=3.0) if self.sigma else lab
         first, second, weight = _sorted_edges(smoothed, _PER_UNIT, _BINS_AT_ONCE, _STRIP)
