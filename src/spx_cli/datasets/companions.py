@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 
 from spx_cli.datasets.base import Entry
@@ -32,6 +33,12 @@ class Companions:
         self._suits_loosely = Counter(name for entry in entries for name in {plain(n) for n in _names(entry)})
         self._files: dict[str, tuple[Path, ...]] = {}
         self._by_plain: dict[str, tuple[Path, ...]] = {}
+
+    def alike(self) -> "Companions":
+        """Return room for other files of the same images."""
+        other = copy(self)
+        other._files, other._by_plain = {}, {}
+        return other
 
     def __len__(self) -> int:
         return len(self._files)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -86,31 +87,28 @@ class LabelFolder:
     there is none, the count asked for is None; where there is one, what lies beside it (tables, say) is passed over.
     """
 
-    def __init__(self, root: str | Path, dataset: Dataset | None = None) -> None:
-        """List the maps below `root`; raises DataError where there are none, or none of an image of the data set."""
+    def __init__(self, root: str | Path) -> None:
+        """List the maps below `root`; raises DataError where there are none."""
         self.root = Path(root)
         self.name = self.root.resolve().name
         if not self.root.is_dir():
             raise DataError(f"no such folder: {root}; --labels takes a folder of label maps named as the images")
-        entries = dataset.entries if dataset else ()
-        folders = set().union(*(_folders(entry, dataset.root) for entry in entries)) if dataset else set()
-        self._maps: dict[int | None, Companions] = {}
         files = list_files(self.root)
-        for path in files:
-            if path.suffix.lower() not in MAPS:
-                continue
-            count, name = _count_and_name(path.relative_to(self.root).parts, folders)
-            if count not in self._maps:
-                self._maps[count] = Companions(entries)
-            self._maps[count].add(name, path)
-        if not self._maps:
+        self._files = [path for path in files if path.suffix.lower() in MAPS]
+        if not self._files:
             there = f"; there are {kinds(files)}" if files else ""
             raise DataError(f"no label maps in {root}: looked for files ending in {', '.join(sorted(MAPS))}{there}")
+        self._pair((), ())
+
+    def _pair(self, entries: Iterable[Entry], folders: Collection[str]) -> None:
+        """Sort the maps by count and by the images they may belong to, which lie in `folders`."""
+        room = Companions(entries)
+        self._maps: dict[int | None, Companions] = {}
+        for path in self._files:
+            count, name = _count_and_name(path.relative_to(self.root).parts, folders)
+            self._maps.setdefault(count, room.alike()).add(name, path)
         numbers = sorted(count for count in self._maps if count is not None)
         self.counts: tuple[int | None, ...] = tuple(numbers) or (None,)
-        if dataset and entries and not any(self._maps[count].files(e) for count in self.counts for e in entries):
-            lacking = self.find(entries[0], self.counts[0]).lacking
-            raise DataError(f"no label map in {root} is named as an image of {dataset.root}: {lacking}")
 
     @property
     def identity(self) -> str:
@@ -121,8 +119,13 @@ class LabelFolder:
         return str(self.root)
 
     def on(self, dataset: Dataset) -> "LabelFolder":
-        """Return this folder with its maps paired with the images of a data set."""
-        return LabelFolder(self.root, dataset)
+        """Return this folder with its maps paired with the images of a data set; DataError where none is of any."""
+        entries, paired = dataset.entries, copy(self)
+        paired._pair(entries, set().union(*(_folders(entry, dataset.root) for entry in entries)))
+        if entries and not any(paired._maps[count].files(e) for count in paired.counts for e in entries):
+            lacking = paired.find(entries[0], paired.counts[0]).lacking
+            raise DataError(f"no label map in {self.root} is named as an image of {dataset.root}: {lacking}")
+        return paired
 
     def find(self, entry: Entry, count: int | None) -> Map:
         """Return the map of an image."""
