@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from spx_cli import params
 from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ImageError, LabelError, ParameterError, UnknownName, WeightsError
+from spx_cli.io import read_image
 from spx_cli.methods import METHODS, create
 from spx_cli.methods.base import Method
 from spx_cli.regions import maps
@@ -137,6 +139,16 @@ def test_the_number_of_threads_moves_hardly_a_pixel(name):
         torch.set_num_threads(before)
     assert np.array_equal(found[0], found[1])
     assert (found[0] != found[2]).mean() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["fcn", "sin", "slic", "ssn"])
+def test_no_tails_run_along_the_frame(name):
+    """Along a line, superpixels do not change two pixels from the frame more often than across the image."""
+    image = read_image(Path(__file__).parents[1] / "examples/chelsea.jpg")[40:240, 60:360]
+    labels = create(name).segment(image, 60)
+    changes = [one[:-2] != one[2:] for one in (labels, labels.T)]
+    frame = np.mean([(one[0].mean() + one[-1].mean()) / 2 for one in changes])
+    assert frame <= np.mean([one[20:-20].mean() for one in changes])
 
 
 @every_method

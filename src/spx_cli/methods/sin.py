@@ -17,7 +17,7 @@ from torch.nn import functional
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods._contours import chances, contour_loss, padded
-from spx_cli.methods._feedforward import FeedForward
+from spx_cli.methods._feedforward import FeedForward, inward
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, cell_grid, normalise
@@ -97,7 +97,7 @@ class SIN(FeedForward):
     def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:
         """Return the interpolated maps at the network's size, int32 (B, h, w), and the contours."""
         leads, scores = cast(Interpolator, self.network).with_contours(normalise(images))
-        labels = expand(leads)
+        labels = inward(expand(leads))
         return (labels,) if scores is None or not self.contours else (labels, chances(scores, size))
 
     def complete(self, image: Image, *outputs: NDArray[Any]) -> Assignment:

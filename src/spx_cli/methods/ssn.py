@@ -15,7 +15,7 @@ from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, SoftSuperpixels
 from spx_cli.methods._contours import chances, contour_loss
-from spx_cli.methods._feedforward import FeedForward
+from spx_cli.methods._feedforward import FeedForward, inward
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import INPUTS, scaled_inputs, tensor_to_lab
 from spx_cli.params import param
@@ -101,6 +101,8 @@ class SSN(FeedForward):
         """Return the hard labels after `iterations` rounds, the features that were clustered, and the contours."""
         grid = seed_grid(size, n_segments)
         features, scores = _with_contours(self.network, self.inputs(images, grid))
+        if self.variant == "deep":
+            inward(features[:, : self.channels - INPUTS])
         labels = association.cluster_labels(features, grid, self.iterations)
         rows = features.permute(0, 2, 3, 1).contiguous()
         return (labels, rows) if scores is None or not self.contours else (labels, rows, chances(scores, size))
