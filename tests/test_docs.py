@@ -13,12 +13,13 @@ import pytest
 import typer.main
 
 import spx_cli
+from spx_cli.bench.peers import PEERS
 from spx_cli.cli import app
 from spx_cli.cli import run as spx
 from spx_cli.datasets import DATASETS
 from spx_cli.io import FORMATS
 from spx_cli.methods import METHODS, create
-from spx_cli.metrics import METRICS, PROTOCOLS
+from spx_cli.metrics import METRICS, PROTOCOLS, SPEED_METRICS
 from spx_cli.regions.maps import group, overlap
 from spx_cli.regions.overlays import OVERLAYS
 
@@ -34,7 +35,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("table", [METHODS, METRICS, PROTOCOLS, DATASETS, FORMATS, OVERLAYS])
+@pytest.mark.parametrize("table", [METHODS, METRICS, SPEED_METRICS, PEERS, PROTOCOLS, DATASETS, FORMATS, OVERLAYS])
 def test_every_entry_of_every_table_is_in_the_readme(table):
     assert [name for name in table if f"`{name}`" not in README] == []
 

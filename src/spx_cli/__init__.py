@@ -6,6 +6,7 @@ TYPE_CHECKING = False  # nothing is imported here before it is needed, not even 
 if TYPE_CHECKING:
     from typing import Any
 
+    from spx_cli.api import benchmark as benchmark
     from spx_cli.api import create as create
     from spx_cli.api import evaluate as evaluate
     from spx_cli.api import evaluate_contours as evaluate_contours
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from spx_cli.io import read_labels as read_labels
     from spx_cli.io import write_labels as write_labels
     from spx_cli.methods.base import Method as Method
+    from spx_cli.options import BenchOptions as BenchOptions
     from spx_cli.options import BoundaryOptions as BoundaryOptions
     from spx_cli.options import ContourOptions as ContourOptions
     from spx_cli.options import EvaluateOptions as EvaluateOptions
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "Assignment": "spx_cli.types",
+    "BenchOptions": "spx_cli.options",
     "BoundaryOptions": "spx_cli.options",
     "ContourOptions": "spx_cli.options",
     "EvaluateOptions": "spx_cli.options",
@@ -38,6 +41,7 @@ _EXPORTS = {
     "Labels": "spx_cli.types",
     "Method": "spx_cli.methods.base",
     "SegmentOptions": "spx_cli.options",
+    "benchmark": "spx_cli.api",
     "contour_files": "spx_cli.batch.contours",
     "create": "spx_cli.api",
     "evaluate": "spx_cli.api",

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from spx_cli.methods import create
 from spx_cli.methods.base import Method, check_image
-from spx_cli.options import BoundaryOptions, EvaluateOptions
+from spx_cli.options import BenchOptions, BoundaryOptions, EvaluateOptions
 from spx_cli.params import change
 from spx_cli.types import Contours, Image, Labels
 
 if TYPE_CHECKING:
+    from spx_cli.bench.run import BenchDocument
     from spx_cli.evaluation.boundaries import BoundaryDocument, ContourSource
     from spx_cli.evaluation.document import Document
     from spx_cli.evaluation.gates import Conditions
 
-__all__ = ["create", "evaluate", "evaluate_contours", "segment"]
+__all__ = ["benchmark", "create", "evaluate", "evaluate_contours", "segment"]
 
 
 def segment(
@@ -127,3 +128,47 @@ def evaluate_contours(
     if conditions is not None:
         conditions.check(scoring.settings())
     return scoring.run(progress or (lambda done, total: None))
+
+
+def benchmark(
+    data: str | Path,
+    methods: str | Method | Sequence[str | Method] = (),
+    n_segments: int | Sequence[int] = 200,
+    options: BenchOptions | None = None,
+    *,
+    peers: Sequence[str] = (),
+    conditions: "Conditions | None" = None,
+    progress: Callable[[int, int], None] | None = None,
+    **changes: Any,
+) -> "BenchDocument":
+    """Return scores and times of methods, and of other people's implementations, side by side.
+
+    data : a folder, of a data set or of images alone; these are scored by what needs no annotation.
+    methods, n_segments : one or several of each; every method runs at every count.
+    options, changes : how to read, score and time; the fields of BenchOptions, also by keyword.
+    peers : names from `spx_cli.bench.peers`, or 'all' for those that are installed. They are asked for the same
+        counts, and their maps are left as they are.
+    conditions, progress : as for `evaluate`; a gate may be about `ratio`, the time over that of `options.against`.
+
+    Each contender is called in a process of its own, so a script must guard what it does by
+    `if __name__ == "__main__":`. Raises as `evaluate` does; MissingExtra for a peer that is not installed.
+    """
+    from spx_cli.bench.peers import open_peers
+    from spx_cli.bench.run import run
+    from spx_cli.evaluation.scoring import Scoring, open_data
+    from spx_cli.evaluation.sources import Segmenter, make_sources
+
+    chosen = change(options or BenchOptions(), "benchmark", changes)
+    given = [methods] if isinstance(methods, str | Method) else methods
+    counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
+    sources = make_sources(given, counts, native_count=chosen.native_count, contours=chosen.contours)
+    ours = [source.name for source in sources]
+    for peer in open_peers(tuple(peers)):
+        sources.append(Segmenter(peer.peer, peer, tuple(dict.fromkeys(counts)), True, peer.identity()))
+    dataset = open_data(chosen.layout, data, chosen.split, chosen)
+    if dataset.annotation is None and chosen.metrics is None:
+        chosen = change(chosen, "benchmark", {"metrics": ("ev", "co", "components")})
+    scoring = Scoring.of(dataset, sources, chosen)
+    if conditions is not None:
+        conditions.check(scoring.settings())
+    return run(scoring, chosen, [s.name for s in sources if s.name not in ours], progress or (lambda done, total: None))

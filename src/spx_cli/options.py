@@ -246,3 +246,31 @@ class EvaluateOptions(DataOptions):
         super().__post_init__()
         if isinstance(self.ignore_label, str) and self.ignore_label != "dataset":
             raise ParameterError(f"ignore_label must be an id, None, or 'dataset', not {self.ignore_label!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(EvaluateOptions):
+    """How `benchmark` scores and times.
+
+    against : the contender whose time is the unit of all ratios; None takes the first.
+    """
+
+    against: str | None = option(
+        None, "Ratios of times are to this method or peer of the run. [default: the first]", "--against", metavar="NAME"
+    )
+    timed: int = option(3, "Images that are timed, spread over the data.", "--timed", metavar="N", ge=1, le=10_000)
+    repeats: int = option(
+        5,
+        "Times that each of them is timed, after a first that does not count.",
+        "--repeats",
+        metavar="N",
+        ge=3,
+        le=10_000,
+    )
+    seconds: float = option(2.0, "Of one method, image and count; what is slower is timed 3 times.", ge=0, le=10**6)
+    threads: int = option(1, "Threads of each method; 0: one for each core.", "--threads", metavar="N", ge=0, le=1024)
+    scaling: bool = option(False, "Also time over image size and over count, and fit exponents.", "--scaling")
+    largest: float = option(33.0, "Of --scaling, megapixels.", "--largest", metavar="MPX", ge=0.01, le=1000)
+    longest: float = option(
+        20.0, "Of --scaling: what would take longer for one image is left out.", "--longest", metavar="SECONDS", ge=0
+    )

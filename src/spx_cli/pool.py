@@ -97,11 +97,29 @@ def _through(
 
 
 @contextmanager
-def _local(jobs: int) -> Iterator[Executor]:
+def aside(threads: int) -> Iterator[Callable[..., Any]]:
+    """Give a function (function, *arguments) that calls `function` in one process of its own, and returns its result.
+
+    For what must share neither memory nor threads with anything else; what it leaves there is there for the next call.
+    threads : of kernels. function, arguments and result must be picklable. BrokenExecutor is raised where the process
+    has died; it ends with the context.
+    """
+    with _local(1, threads) as pool:
+
+        def call(function: Callable[..., Any], *arguments: Any) -> Any:
+            with _undisturbed():  # half begun, a pool could not be shut down
+                future = pool.submit(function, *arguments)
+            return future.result()
+
+        yield call
+
+
+@contextmanager
+def _local(jobs: int, threads: int = 1) -> Iterator[Executor]:
     _check_script()
     context = _Context()
     started = context.Event()
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(started,))
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(started, threads))
     try:
         yield pool
     except BaseException:
@@ -173,11 +191,11 @@ class _Context(SpawnContext):
                 process.kill()
 
 
-def _prepare(started: Any) -> None:
-    """Make this process a worker: one thread for kernels, deaf to Ctrl-C (its parent is not), gone with its parent."""
+def _prepare(started: Any, threads: int) -> None:
+    """Make this process a worker: few threads for kernels, deaf to Ctrl-C (its parent is not), gone with its parent."""
     started.set()
     for library in ("NUMBA", "OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()

@@ -24,6 +24,7 @@ COMMANDS = {
     "render": "spx_cli.cli.render:render",
     "train": "spx_cli.cli.train:train",
     "eval": "spx_cli.cli.evaluate:evaluate",
+    "bench": "spx_cli.cli.bench:bench",
     "contours": "spx_cli.cli.contours:contours",
     "methods": "spx_cli.cli.methods:app",
     "weights": "spx_cli.cli.weights:app",

@@ -77,6 +77,16 @@ def wanted(**files: str) -> dict[str, str]:
     return outputs
 
 
+def tolerances(texts: list[str]) -> tuple[int | None, list[str]]:
+    """Return the boundary tolerance in pixels among the values of --tolerance, and those about metrics."""
+    radii = [text for text in texts if "=" not in text]
+    if len(radii) > 1:
+        raise ParameterError(f"one boundary tolerance, not {len(radii)}: {', '.join(radii)}")
+    if radii and not (radii[0].isascii() and radii[0].isdigit()):
+        raise ParameterError(f"--tolerance takes a whole number of pixels or METRIC=VALUE, not {radii[0]!r}")
+    return int(radii[0]) if radii else None, [text for text in texts if "=" in text]
+
+
 def curve_file(curve: Path | None) -> dict[str, str]:
     """Return the report that --curve asks for, by kind."""
     if curve is None:

@@ -90,7 +90,7 @@ def evaluate(
 
     log_to_stderr(verbose=verbose, quiet=quiet)
     outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown, junit=as_junit, html=as_html)
-    radius, slack = _tolerances(tolerance or [])
+    radius, slack = _reports.tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
     if contours and labels:
         raise ParameterError("--contours guides methods or is scored itself; give it and --labels a run each")
@@ -130,16 +130,6 @@ def evaluate(
 
 
 evaluate.parser = _reports.OptionalFiles  # type: ignore[attr-defined]
-
-
-def _tolerances(texts: list[str]) -> tuple[int | None, list[str]]:
-    """Return the boundary tolerance in pixels among the values of --tolerance, and those about metrics."""
-    radii = [text for text in texts if "=" not in text]
-    if len(radii) > 1:
-        raise ParameterError(f"one boundary tolerance, not {len(radii)}: {', '.join(radii)}")
-    if radii and not (radii[0].isascii() and radii[0].isdigit()):
-        raise ParameterError(f"--tolerance takes a whole number of pixels or METRIC=VALUE, not {radii[0]!r}")
-    return int(radii[0]) if radii else None, [text for text in texts if "=" in text]
 
 
 def _changed(options: EvaluateOptions) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from spx_cli.datasets import Dataset, Sample
 from spx_cli.errors import ParameterError
@@ -35,6 +35,8 @@ class Outcome:
     pairs : the number of rows.
     """
 
+    command: ClassVar[str] = "spx eval"
+
     header: dict[str, Any]
     summary: list[Row]
     at: list[Row]
@@ -62,6 +64,11 @@ class Outcome:
     def row_columns(self) -> tuple[str, ...]:
         """The names of what a row holds, in order."""
         raise NotImplementedError
+
+    @property
+    def judged(self) -> tuple[str, Sequence[Row]]:
+        """The name of the part that gates are about, and its rows."""
+        return ("at", self.at) if self.at else ("summary", self.summary)
 
     def more(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield the name and the rows of what a report as JSON holds besides."""

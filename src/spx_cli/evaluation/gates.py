@@ -10,11 +10,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from spx_cli.errors import FormatError, NothingToDo, ParameterError
 from spx_cli.evaluation.document import SCHEMA, Outcome, Row
-from spx_cli.metrics import CONTOUR_METRICS, METRICS
+from spx_cli.metrics import CONTOUR_METRICS, METRICS, SPEED_METRICS
 from spx_cli.registry import unknown
 
 D = TypeVar("D", bound=Outcome)
-KNOWN = METRICS | CONTOUR_METRICS
+KNOWN = METRICS | CONTOUR_METRICS | SPEED_METRICS
 
 
 class Verdict(NamedTuple):
@@ -43,7 +43,7 @@ class Report(NamedTuple, Generic[D]):
 class Conditions:
     """What must hold for a run to pass.
 
-    under, over : the least and the greatest mean that passes, by metric.
+    under, over : the least and the greatest mean that passes, by metric, or by method and metric: 'slic:asa'.
     baseline : what an earlier `spx eval --json` wrote, None for no comparison.
     slack : how much worse than the baseline a metric may be; without any, no metric may be worse at all.
     """
@@ -59,8 +59,8 @@ class Conditions:
     ) -> "Conditions":
         """Return the conditions that the texts of options state.
 
-        Raises ParameterError for anything but METRIC=VALUE, UnknownName for a metric, FormatError for a file that
-        `spx eval --json` did not write.
+        Raises ParameterError for anything but [METHOD:]METRIC=VALUE, UnknownName for a metric, FormatError for a file
+        that `spx eval --json` did not write.
         """
         made = cls(
             _parse(under, "--fail-under", but=-1),
@@ -75,13 +75,19 @@ class Conditions:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that the conditions are about."""
-        return tuple(dict.fromkeys([*self.under, *self.over, *self.slack]))
+        keys = [*self.under, *self.over, *self.slack]
+        return tuple(dict.fromkeys(key.rpartition(":")[2] for key in keys))
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise ParameterError where the baseline was made under other settings than `settings`, a document's header.
 
-        To be asked before the work, for afterwards it was in vain.
+        And UnknownName where a condition is about a method that does not run. To be asked before the work, for
+        afterwards it was in vain.
         """
+        for key in (*self.under, *self.over, *self.slack):
+            method = key.rpartition(":")[0]
+            if method and method not in settings["methods"]:
+                raise unknown("method of this run", method, settings["methods"])
         if self.baseline is None:
             return
         for key in ("protocol", "annotations", "tolerance", "ignore_label"):
@@ -100,7 +106,7 @@ class Conditions:
         self.check(document.header)
         verdicts = [
             verdict
-            for row in document.at or document.summary
+            for row in document.judged[1]
             for verdict in (*self._limits(row), *(self._regressions(row, document) if self.baseline else ()))
         ]
         gated = bool(self.metrics) or self.baseline is not None
@@ -111,31 +117,41 @@ class Conditions:
 
     def _limits(self, row: Row) -> Iterator[Verdict]:
         # A comparison with NaN is false, so what is undefined never passes.
-        for name, least in self.under.items():
+        for name, least in _about(row, self.under):
             yield _verdict(row, f"{name} >= {least:g}", row[name], row[name] >= least)
-        for name, most in self.over.items():
+        for name, most in _about(row, self.over):
             yield _verdict(row, f"{name} <= {most:g}", row[name], row[name] <= most)
 
     def _regressions(self, row: Row, document: Outcome) -> Iterator[Verdict]:
         baseline = self.baseline or {}
-        rows = baseline["at" if document.at else "summary"]
+        rows = baseline[document.judged[0]]
         old: Row = next((before for before in rows if _key(before) == _key(row)), {})
-        for name in self.slack or [name for name in document.metrics if KNOWN[name].sign]:
+        usual = {name: 0.0 for name in document.metrics if KNOWN[name].sign}
+        for name, slack in _about(row, self.slack) if self.slack else usual.items():
             was = old.get(name)
             if was is None:
                 yield _verdict(row, f"{name} is in the baseline", math.nan, False)
                 continue
             sign = KNOWN[name].sign
-            bound = was - sign * self.slack.get(name, 0.0)
+            bound = was - sign * slack
             condition = f"{name} {'>=' if sign > 0 else '<='} {bound:.6g} (baseline {was:.6g})"
             yield _verdict(row, condition, row[name], sign * (row[name] - bound) >= 0)
+
+
+def _about(row: Row, limits: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """Yield (metric, value) of the limits on a row: those of its method, and those of all."""
+    for key, value in limits.items():
+        method, _, name = key.rpartition(":")
+        if method in ("", row["method"]):
+            yield name, value
 
 
 def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
     """Return the values of 'metric=value' texts; `but` is the direction of metrics that the option cannot take."""
     limits: dict[str, float] = {}
     for text in texts:
-        name, equals, number = text.partition("=")
+        key, equals, number = text.partition("=")
+        name = key.rpartition(":")[2]
         if not equals:
             raise ParameterError(f"{option} takes METRIC=VALUE, not {text!r}")
         if name not in KNOWN:
@@ -144,10 +160,10 @@ def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
             hint = {-1: "; less is better, use --fail-over", 1: "; more is better, use --fail-under", 0: ""}[but]
             raise ParameterError(f"{option} makes no sense for {name}{hint or ', which has no better or worse'}")
         try:
-            limits[name] = float(number)
+            limits[key] = float(number)
         except ValueError:
             raise ParameterError(f"{option} {name}= takes a number, not {number!r}") from None
-        if not math.isfinite(limits[name]) or (option == "--tolerance" and limits[name] < 0):
+        if not math.isfinite(limits[key]) or (option == "--tolerance" and limits[key] < 0):
             raise ParameterError(f"{option} {name}= takes a finite number, not {number!r}")
     return limits
 

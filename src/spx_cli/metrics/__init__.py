@@ -20,6 +20,7 @@ __all__ = [
     "CONTOUR_METRICS",
     "METRICS",
     "PROTOCOLS",
+    "SPEED_METRICS",
     "Metric",
     "Protocol",
     "at",
@@ -36,14 +37,14 @@ Policy = Literal["each", "mean", "best", "worst"]
 class Metric:
     """How a number is made, and what it means.
 
-    formula : 'module:function' in this package, '' for what only a whole data set has. Its arguments are names of what
-        `scoring` holds of a label map and an annotation.
+    formula : 'module:function' in this package, '' for what only a whole data set or a clock has. Its arguments are
+        names of what `scoring` holds of a label map and an annotation.
     better : 'neither' for what is only counted. needs : what it looks at.
     """
 
     formula: str
     better: Literal["higher", "lower", "neither"]
-    needs: Literal["labels", "image", "truth", "flow", "contours"]
+    needs: Literal["labels", "image", "truth", "flow", "contours", "time"]
     summary: str
     paper: str
 
@@ -200,6 +201,16 @@ CONTOUR_METRICS = {
     "covering_best": Metric("", "higher", "contours", "covering with the best threshold of each segment, 0..1", BSDS),
     "ri_ois": Metric("", "higher", "contours", "Rand index with the best threshold of each image, 0..1", BSDS),
     "voi_ois": Metric("", "lower", "contours", "variation of information with that of each image, bits", BSDS),
+}
+
+# Of a method's calls, `spx bench` alone.
+SPEED_METRICS = {
+    "ms": Metric("", "lower", "time", "median milliseconds for one image", ""),
+    "ms_min": Metric("", "lower", "time", "least milliseconds for one image", ""),
+    "spread": Metric("", "neither", "time", "distance between the quartiles of ms, in medians", ""),
+    "mpx_per_s": Metric("", "higher", "time", "megapixels in a second", ""),
+    "ratio": Metric("", "lower", "time", "median of ms over that of the reference beside it", ""),
+    "peak_mb": Metric("", "lower", "time", "most memory of the process, megabytes", ""),
 }
 
 

@@ -15,7 +15,7 @@ from spx_cli.datasets import Sample
 from spx_cli.errors import SpxError
 from spx_cli.evaluation.document import Document, Outcome, Row
 from spx_cli.evaluation.gates import KNOWN, Report
-from spx_cli.metrics import METRICS
+from spx_cli.metrics import METRICS, SPEED_METRICS
 from spx_cli.regions.maps import compact
 from spx_cli.regions.overlays import render
 from spx_cli.reports import junit, tables
@@ -69,7 +69,7 @@ def write_csv(report: Report[Any], file: TextIO) -> None:
 def write_markdown(report: Report[Any], file: TextIO) -> None:
     """Write the summary, the gates and what failed, for a pull request or $GITHUB_STEP_SUMMARY."""
     document = report.document
-    file.write(f"### spx eval: {title(document)}\n\n")
+    file.write(f"### {document.command}: {title(document)}\n\n")
     tables.write_markdown(file, means(document, document.summary))
     if document.at:
         file.write("\nInterpolated linearly along the achieved counts:\n\n")
@@ -97,7 +97,7 @@ def write_junit(report: Report[Any], file: TextIO) -> None:
     for failure in document.failures:
         where = failure.method or document.header["data"]["set"]
         cases.append(junit.Case(where, failure.image or "files", "error", failure.error))
-    junit.write_suite(file, "spx eval: " + title(document), cases)
+    junit.write_suite(file, f"{document.command}: {title(document)}", cases)
 
 
 def write_html(report: Report[Document], file: TextIO) -> None:
@@ -127,15 +127,18 @@ def page(report: Report[Any], sections: Iterator[Section]) -> Page:
             lines = [failure.error for failure in document.failures]
             yield Section(f"Not scored: {len(lines)}", [Listing(lines)])
 
-    return Page("spx eval", title(document), report.passed, every(), footnote(document))
+    return Page(document.command, title(document), report.passed, every(), footnote(document))
 
 
 def means(document: Outcome, rows: Sequence[Row], *, arrows: bool = True) -> Table:
     """Return rows of the summary, rounded for people; arrows tell which way is better."""
     marks = {1: " ↑", -1: " ↓"} if arrows else {}
-    shown = ("asked" if name == "k_requested" else name for name in document.columns)
-    head = [name + (marks.get(KNOWN[name].sign, "") if name in document.metrics else "") for name in shown]
-    return Table(head, [[_cell(name, row.get(name)) for name in document.columns] for row in rows])
+    timed = any("ms" in row for row in rows)
+    columns = [name for name in document.columns if timed or name not in SPEED_METRICS]
+    told = {*document.metrics, *SPEED_METRICS}
+    shown = ("asked" if name == "k_requested" else name for name in columns)
+    head = [name + (marks.get(KNOWN[name].sign, "") if name in told else "") for name in shown]
+    return Table(head, [[_cell(name, row.get(name)) for name in columns] for row in rows])
 
 
 def _cell(name: str, value: Any) -> str:
@@ -150,6 +153,8 @@ def rounded(name: str, value: float) -> str:
         return "-"
     if isinstance(value, int):
         return str(value)
+    if name in SPEED_METRICS:
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
     if name in METRICS and not METRICS[name].sign:
         return f"{value:.1f}".removesuffix(".0")
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

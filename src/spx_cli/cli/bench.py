@@ -1,0 +1,134 @@
+"""spx bench: methods and other people's implementations in, speed and accuracy side by side out."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spx_cli.cli import _options, _reports
+from spx_cli.cli._output import log_to_stderr, note, progress
+from spx_cli.errors import ParameterError
+from spx_cli.options import BenchOptions
+
+if TYPE_CHECKING:
+    from spx_cli.methods.base import Method
+
+MethodNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--method",
+        metavar="NAME",
+        autocompletion=_options.complete_method,
+        help="Compare this method; repeatable. [default: slic]",
+    ),
+]
+Counts = Annotated[
+    list[int] | None,
+    typer.Option("-k", "--segments", min=1, max=10**9, metavar="K", help="Superpixels; repeatable. [default: 200]"),
+]
+Peers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--peer",
+        metavar="NAME",
+        help="Compare with this implementation by others, such as skimage-slic or opencv-seeds; all: those that are "
+        "installed; repeatable.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder of a data set: accuracy and speed.", show_default=False),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="DIR", help="Folder of images without annotations.", show_default=False),
+]
+Tolerance = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tolerance",
+        metavar="N|[METHOD:]METRIC=VALUE",
+        help="N: boundary tolerance in pixels. METRIC=VALUE: how much worse than --baseline may be; repeatable.",
+    ),
+]
+
+
+@_options.taking(BenchOptions)
+def bench(
+    *,
+    data: Data = None,
+    images: Images = None,
+    method: MethodNames = None,
+    segments: Counts = None,
+    peer: Peers = None,
+    param: _options.Params = None,
+    device: _options.Device = None,
+    seed: _options.Seed = None,
+    options: BenchOptions,
+    contours: Annotated[
+        str | None, typer.Option("--contours", metavar="NAME|DIR", help="Along what methods merge, as for segment.")
+    ] = None,
+    tolerance: Tolerance = None,
+    fail_under: _reports.FailUnder = None,
+    fail_over: _reports.FailOver = None,
+    baseline: _reports.Baseline = None,
+    max_failures: _reports.MaxFailures = 0,
+    as_json: _reports.AsJson = "",
+    as_csv: _reports.AsCsv = "",
+    as_markdown: _reports.AsMarkdown = "",
+    quiet: _options.Quiet = False,
+    verbose: _options.Verbose = False,
+) -> None:
+    """Compare speed and accuracy of methods, and of other people's implementations that are installed, in one run.
+
+    Every call is timed right beside one of --against; a gate may be about that ratio: --fail-over slic:ratio=0.2.
+    """
+    from spx_cli import api
+    from spx_cli.evaluation.gates import Conditions
+    from spx_cli.metrics import SPEED_METRICS
+
+    log_to_stderr(verbose=verbose, quiet=quiet)
+    if (data is None) == (images is None):
+        raise ParameterError("name what to run on: --data DIR, or --images DIR where there are no annotations")
+    outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown)
+    radius, slack = _reports.tolerances(tolerance or [])
+    conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
+    also = tuple(name for name in conditions.metrics if name not in SPEED_METRICS)
+    options = replace(options, tolerance=radius, also=also, cached=True, contours=contours)
+    if images is not None:
+        if options.layout != "folder" or options.split:
+            raise ParameterError("--layout and --split are about --data")
+        options = replace(options, metrics=options.metrics or ("ev", "co", "components"))
+    names = method or ([] if peer else ["slic"])
+    if param and len(names) != 1:
+        raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
+    methods = [_make(name, param, device, seed) for name in names]
+    with progress("steps", quiet=quiet) as tell:
+        document = api.benchmark(
+            data or images or "",
+            methods,
+            segments or [200],
+            options,
+            peers=peer or [],
+            conditions=conditions,
+            progress=tell,
+        )
+    if not quiet and document.busy:
+        note(f"spx: the machine was too busy for these times, ratios hold better: {', '.join(document.busy)}")
+    _reports.deliver(conditions.judge(document, max_failures), outputs, quiet=quiet)
+
+
+bench.parser = _reports.OptionalFiles  # type: ignore[attr-defined]
+
+
+def _make(name: str, param: list[str] | None, device: str | None, seed: int | None) -> "Method":
+    """Return a method; device and seed go to those that have one, as many kinds stand side by side."""
+    from spx_cli.methods import METHODS
+    from spx_cli.params import fields
+    from spx_cli.registry import lookup
+
+    declared = fields(lookup(METHODS, "method", name))
+    given: dict[str, Any] = {"device": device, "seed": seed}
+    return _options.make_method(name, param, **{key: value for key, value in given.items() if key in declared})

@@ -1,0 +1,361 @@
+"""Timing in pairs, what follows from it, peers, and `spx bench` as a whole."""
+
+import json
+import math
+import sys
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import spx_cli
+from spx_cli.bench import peers
+from spx_cli.bench.peers import PEERS, Peer, installed, open_peers
+from spx_cli.bench.run import spaced
+from spx_cli.bench.stand import Died, Took
+from spx_cli.bench.sweep import COUNTS, exponent, of_size, over_counts, over_sizes
+from spx_cli.bench.timing import Heat, Trial, combine, race
+from spx_cli.datasets import Entry
+from spx_cli.errors import LabelError, MissingExtra, ParameterError, SpxError, UnknownName
+from spx_cli.evaluation.gates import Conditions
+from spx_cli.io import write_labels
+
+ENTRY = Entry("image", None)
+IMAGE = np.zeros((20, 50, 3), np.uint8)
+HEAT = Heat(4, 1e9)
+
+
+class Fake:
+    """A stand whose calls take the seconds that it is given, in turn; an error among them is raised."""
+
+    def __init__(self, name, seconds, log=None, dies=False):
+        self.name, self.alive, self.log, self.dies = name, True, [] if log is None else log, dies
+        self.seconds = iter(seconds)
+        self.images = []
+
+    def show(self, image, entry):
+        self.images.append(image.shape)
+
+    def take(self, count):
+        self.log.append(self.name)
+        value = next(self.seconds)
+        if isinstance(value, Exception):
+            self.alive = not isinstance(value, Died)
+            raise value
+        return Took(value, count - 1, 10 * value)
+
+
+def forever(seconds):
+    while True:
+        yield seconds
+
+
+# Pairs
+
+
+def test_each_call_stands_beside_one_of_the_reference_and_they_take_turns():
+    log = []
+    stands = [Fake(name, forever(1.0), log) for name in "abr"]
+    trials, failures = race(stands, "r", IMAGE, ENTRY, 7, Heat(2, 1e9))
+    assert "".join(log) == "abr" + "ra" + "rb" + "r" + "ar" + "br" + "r"
+    assert failures == []
+    assert [len(trials[name].ratios) for name in "abr"] == [2, 2, 2]
+
+
+def test_a_ratio_is_to_the_call_beside_it_whatever_the_machine_does_meanwhile():
+    """The machine gets slower and slower; the contender always takes twice as long as what stands beside it."""
+    own = Fake("own", [9.0, 2.0, 4.0, 8.0])
+    reference = Fake("ref", [9.0, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0])
+    trials, _ = race([own, reference], "ref", IMAGE, ENTRY, 7, Heat(3, 1e9))
+    assert trials["own"].ratios == [2.0, 2.0, 2.0]
+    assert trials["ref"].ratios == [1.0] * 3
+    assert trials["own"].seconds == [2.0, 4.0, 8.0]  # the first call, of 9 seconds, does not count
+    assert (trials["own"].k, trials["own"].peak_mb, trials["own"].mpx) == (6, 80.0, 0.001)
+
+
+def test_what_is_slow_is_called_less_often_but_never_too_seldom():
+    trials, _ = race([Fake("slow", forever(5.0)), Fake("ref", forever(0.1))], "ref", IMAGE, ENTRY, 7, Heat(9, 1.0))
+    assert len(trials["slow"].seconds) == 3
+    assert len(trials["ref"].ratios) == 9
+
+
+def test_who_fails_is_left_out_and_named():
+    stands = [Fake("bad", [SpxError("no")]), Fake("late", [1.0, 1.0, Died("gone")]), Fake("ref", forever(1.0))]
+    trials, failures = race(stands, "ref", IMAGE, ENTRY, 7, HEAT)
+    assert list(trials) == ["ref"]
+    assert [(f.method, f.k_requested, f.error) for f in failures] == [
+        ("bad", 7, "image at 7: no"),
+        ("late", 7, "image at 7: gone"),
+    ]
+
+
+def test_where_the_reference_dies_the_others_go_on():
+    stands = [Fake("own", forever(1.0)), Fake("ref", [1.0, Died("gone")])]
+    trials, failures = race(stands, "ref", IMAGE, ENTRY, 7, HEAT)
+    assert [f.method for f in failures] == ["ref"]
+    assert list(trials) == ["own"]
+    assert len(trials["own"].seconds) >= 3
+    assert trials["own"].ratios == []
+    assert math.isnan(combine([trials["own"]])["ratio"])
+
+
+def test_numbers_of_several_images():
+    quick = Trial(0.1, [0.1, 0.2, 0.3], [1.0, 1.0, 1.0], peak_mb=5)
+    slow = Trial(0.3, [0.5, 0.6, 0.7], [4.0, 4.0, 9.0], peak_mb=4)
+    row = combine([quick, slow])
+    assert row["ms"] == pytest.approx(400)
+    assert row["ms_min"] == pytest.approx(300)
+    assert row["mpx_per_s"] == pytest.approx(0.4 / 0.8)
+    assert row["ratio"] == pytest.approx(2)
+    assert row["spread"] == pytest.approx((0.1 / 0.2 + 0.1 / 0.6) / 2)
+    assert row["peak_mb"] == 5
+
+
+# Scaling
+
+
+@pytest.mark.parametrize("mpx", [0.0001, 0.001, 0.0123])
+def test_an_image_of_a_size_has_its_shape_and_its_content(mpx):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 50, 3), np.uint8)
+    made = of_size(image, mpx)
+    height, width, _ = made.shape
+    assert height * width == pytest.approx(mpx * 1e6, rel=0.12)
+    assert width / height == pytest.approx(2.5, rel=0.15)
+    rows, columns = min(20, height), min(50, width)
+    assert (made[:rows, :columns] == image[:rows, :columns]).all()
+    if mpx > 0.01:
+        assert (made[20:40, :50] == image[::-1]).all()
+
+
+def test_exponents():
+    assert exponent([(1, 5), (4, 10), (16, 20)]) == pytest.approx(0.5)
+    assert math.isnan(exponent([(1, 5), (4, 10)]))
+
+
+def test_sizes_that_would_take_too_long_are_left_out():
+    stands = [Fake("slow", forever(0.9)), Fake("ref", forever(0.01))]
+    steps, failures = [], []
+    rows = list(
+        over_sizes(
+            *(stands, "ref", IMAGE, ENTRY, 9, Heat(3, 1.0, least=1)),
+            largest=2.0,
+            longest=2.0,
+            failures=failures,
+            progress=lambda: steps.append(1),
+        )
+    )
+    sizes = {name: [row["mpx"] for row in rows if row["method"] == name] for name in ("slow", "ref")}
+    assert sizes["ref"] == pytest.approx([0.15, 0.5, 1.0, 2.0], rel=0.01)
+    assert sizes["slow"] == pytest.approx([0.15], rel=0.01)  # 0.9 s for 0.15: 3 s for 0.5
+    assert (len(steps), failures) == (4, [])
+    assert rows[0]["size"] == "612x245"
+
+
+def test_counts_beyond_the_pixels_are_passed_over():
+    rows = list(over_counts([Fake("a", forever(1.0))], "a", IMAGE, ENTRY, HEAT, failures=[], progress=lambda: None))
+    assert [row["k_requested"] for row in rows] == [count for count in COUNTS if count <= 1000]
+
+
+def test_images_are_spread_over_the_data():
+    assert spaced(range(10), 4) == [0, 3, 6, 9]
+    assert spaced(range(2), 4) == [0, 1]
+    assert spaced(range(10), 1) == [0]
+
+
+# Peers
+
+
+@pytest.mark.parametrize("name", installed())
+def test_a_peer_gives_a_map_of_about_the_count(name):
+    rng = np.random.default_rng(0)
+    image = np.kron(rng.integers(0, 256, (6, 9, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    labels = Peer(peer=name).segment(image, 50)
+    assert labels.dtype == np.int32
+    assert labels.shape == (96, 144)
+    assert labels.min() >= 0
+    assert 5 <= len(np.unique(labels)) <= 150
+
+
+def test_all_stands_for_what_is_installed_and_scikit_image_is():
+    assert [peer.peer for peer in open_peers(("all",))] == installed()
+    assert {"skimage-slic", "skimage-felzenszwalb", "skimage-watershed"} <= set(installed())
+
+
+def test_a_peer_that_is_not_there_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(peers, "_is_there", lambda name: not name.startswith("fast"))
+    assert "fast-slic" not in installed()
+    with pytest.raises(MissingExtra, match="pip install fast-slic"):
+        open_peers(("skimage-slic", "fast-slic"))
+    with pytest.raises(UnknownName, match="did you mean 'skimage-slic'"):
+        open_peers(("skimage-slik",))
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [(np.zeros((2, 2), np.int32), LabelError), (np.zeros((20, 50)), LabelError), (np.full((20, 50), -1), LabelError)],
+)
+def test_a_peer_that_gives_no_label_map_is_refused(monkeypatch, given, error):
+    module = type(sys)("strange")
+    module.slic = lambda image, n: given
+    monkeypatch.setitem(sys.modules, "strange", module)
+    monkeypatch.setitem(PEERS, "skimage-slic", "strange:slic")
+    with pytest.raises(error, match="skimage-slic gave no label map"):
+        Peer(peer="skimage-slic").segment(IMAGE, 5)
+
+
+def test_whatever_a_peer_raises_names_it(monkeypatch):
+    module = type(sys)("strange")
+    module.slic = lambda image, n: 1 / 0
+    monkeypatch.setitem(sys.modules, "strange", module)
+    monkeypatch.setitem(PEERS, "skimage-slic", "strange:slic")
+    with pytest.raises(SpxError, match="skimage-slic failed at 5: division by zero"):
+        Peer(peer="skimage-slic").segment(IMAGE, 5)
+
+
+# Gates
+
+
+class Judged:
+    """As much of a document as gates ask for."""
+
+    at = ()
+    metrics = ("asa",)
+    pairs, failures = 1, ()
+    header: ClassVar = {
+        **{"protocol": "stutz", "annotations": "each", "tolerance": None, "ignore_label": None},
+        "methods": {"a": "", "b": ""},
+    }
+
+    def __init__(self, **ratios):
+        self.summary = [{"method": name, "k_requested": 9, "asa": 0.9, "ratio": r} for name, r in ratios.items()]
+        self.judged = "summary", self.summary
+
+
+def test_a_gate_may_be_about_one_method():
+    conditions = Conditions.parse(["asa=0.5"], ["a:ratio=0.2"], None, [])
+    assert conditions.metrics == ("asa", "ratio")
+    report = conditions.judge(Judged(a=0.1, b=0.9))
+    assert [(v.method, v.condition) for v in report.verdicts] == [
+        ("a", "asa >= 0.5"),
+        ("a", "ratio <= 0.2"),
+        ("b", "asa >= 0.5"),
+    ]
+    assert report.passed
+    assert not conditions.judge(Judged(a=0.3, b=0.1)).passed
+    assert not conditions.judge(Judged(a=math.nan, b=0.1)).passed
+
+
+def test_a_gate_about_a_method_that_does_not_run_is_refused():
+    with pytest.raises(UnknownName, match="unknown method of this run 'c'"):
+        Conditions.parse([], ["c:ratio=0.2"], None, []).check(Judged.header)
+    with pytest.raises(ParameterError, match="--fail-under makes no sense for ratio; less is better"):
+        Conditions.parse(["a:ratio=0.2"], [], None, [])
+
+
+def test_a_ratio_may_get_so_much_worse_than_the_baseline(tmp_path):
+    before = {"schema": 1, "summary": Judged(a=0.1, b=0.5).summary, **Judged.header}
+    (tmp_path / "run.json").write_text(json.dumps(before))
+    judge = partial(Conditions.parse([], [], tmp_path / "run.json", ["a:ratio=0.05", "b:ratio=0.2"]).judge)
+    assert judge(Judged(a=0.14, b=0.69)).passed
+    assert not judge(Judged(a=0.16, b=0.5)).passed
+    assert not judge(Judged(a=0.1, b=0.71)).passed
+
+
+# All of it
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        for folder in ("images", "labels"):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(1, 255, (24, 32, 3), np.uint8)).save(tmp_path / f"data/images/{name}.png")
+        write_labels(tmp_path / f"data/labels/{name}.png", np.repeat([[0, 1]], 24, 0).repeat(16, 1).astype(np.int32))
+    return ("--data", "data")
+
+
+def test_a_run_with_a_peer(spx, data):
+    arguments = ("-m", "standin", "--peer", "skimage-slic", "-k", 4, "-k", 16, "--against", "skimage-slic")
+    more = ("--repeats", 3, "--timed", 2, "--metric", "asa,ev")
+    code, out, err = spx("bench", *data, *arguments, *more, "--json", "--fail-over", "standin:ratio=1e9", "-q")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert document["passed"]
+    assert [(row["method"], row["k_requested"]) for row in document["summary"]] == [
+        *(("standin", 4), ("standin", 16), ("skimage-slic", 4), ("skimage-slic", 16))
+    ]
+    for row in document["summary"]:
+        assert row["ms"] >= row["ms_min"] > 0
+        assert row["mpx_per_s"] == pytest.approx(24 * 32 / 1e3 / row["ms"], rel=1e-6)
+        assert 10 < row["peak_mb"] < 1e5
+        assert row["ratio"] == 1 or row["method"] == "standin"
+    assert [row["k"] for row in document["summary"][:2]] == [4, 16]
+    assert [(row["method"], row["k"]) for row in document["at"]][:2] == [("standin", 4), ("standin", 16)]
+    assert document["peers"] == ["skimage-slic"]
+    assert document["against"] == "skimage-slic"
+    assert document["bench"]["timed"] == ["a", "c"]
+    assert document["bench"]["threads"] == 1
+    assert [(row["size"], row["images"], row["calls"]) for row in document["speed"]][:2] == [("32x24", 2, 6)] * 2
+    assert [gate["method"] for gate in document["gates"]] == ["standin"] * 2
+    # the peer's curve reaches beyond the counts asked for; that is not shown
+    assert {row["k_requested"] for row in document["rows"]} == {2, 4, 16, 32}
+
+
+def test_a_process_that_dies_is_a_failure_and_the_rest_is_told(spx, data, tmp_path):
+    blue = np.zeros((24, 32, 3), np.uint8)
+    blue[..., 2] = 255  # the stand-in dies of it, where it runs in a process of its own
+    (tmp_path / "blue").mkdir()
+    Image.fromarray(blue).save(tmp_path / "blue/x.png")
+    Image.fromarray(blue // 2).save(tmp_path / "blue/y.png")
+    code, out, err = spx("bench", "--images", "blue", "-m", "standin", "-j", 2, "--csv", "--repeats", 3)
+    assert code == 1
+    assert "the process of standin died" in err
+    assert "the worker that scored x died" in err
+    assert out.splitlines()[0].startswith("method,k_requested,k,image,annotation,ev")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "name what to run on: --data DIR, or --images DIR"),
+        (("--data", "data", "--images", "data"), 2, "name what to run on"),
+        (("--data", "nowhere"), 1, "no such folder: nowhere"),
+        (("--data", "empty"), 3, "empty is empty"),
+        (("--images", "data/images", "--layout", "voc"), 2, "--layout and --split are about --data"),
+        (("--data", "data", "-m", "slik"), 2, "did you mean 'slic'?"),
+        (("--data", "data", "--against", "snic"), 2, "unknown contender of this run 'snic'"),
+        (("--data", "data", "-m", "slic", "-m", "snic", "-p", "compactness=3"), 2, "-p sets a parameter of one method"),
+        (("--data", "data", "--fail-over", "snic:ratio=2"), 2, "unknown method of this run 'snic'"),
+        (("--data", "data", "--repeats", "2"), 2, "--repeats"),
+        (("--data", "data", "--device", "cuda:77", "-m", "sin"), 2, "cuda:77"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_the_work(spx, data, tmp_path, arguments, code, said):
+    (tmp_path / "empty").mkdir()
+    result = spx("bench", *arguments)
+    assert result.code == code
+    assert result.out == ""
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_eval_knows_no_time(spx, data):
+    code, _, err = spx("eval", *data, "-m", "standin", "--fail-over", "ratio=1")
+    assert code == 2
+    assert "unknown metric 'ratio'" in err
+
+
+def test_scaling_is_told_with_its_exponents(tmp_path, data):
+    document = spx_cli.benchmark(
+        tmp_path / "data", "slic", 9, repeats=3, timed=1, scaling=True, largest=0.5, seconds=0.0, metrics=("k",)
+    )
+    assert [row["mpx"] for row in document.sizes] == pytest.approx([0.15, 0.5], rel=0.01)
+    assert [row["k_requested"] for row in document.counts] == [count for count in COUNTS if count <= 768]
+    (row,) = document.exponents
+    assert row["method"] == "slic"
+    assert math.isnan(row["over_pixels"])  # two sizes only
+    assert math.isfinite(row["over_count"])
