@@ -1,6 +1,6 @@
 """Writes a small data set for `spx eval --layout folder`: noisy pictures of shapes, and their true label maps.
 
-Usage: python examples/shapes.py FOLDER
+Usage: python examples/shapes.py FOLDER [HOW MANY]
 """
 
 import sys
@@ -31,15 +31,15 @@ def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image.clip(0, 255).astype(np.uint8), labels
 
 
-def main(folder: Path) -> None:
-    """Write three pictures to folder/images and their label maps to folder/labels."""
+def main(folder: Path, count: int = 3) -> None:
+    """Write pictures to folder/images and their label maps to folder/labels."""
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    for seed, name in enumerate(("one", "two", "three")):
+    for seed in range(count):
         image, labels = picture(seed)
-        write_image(folder / f"images/{name}.png", image)
-        spx_cli.write_labels(folder / f"labels/{name}.png", labels)
+        write_image(folder / f"images/{seed:03}.png", image)
+        spx_cli.write_labels(folder / f"labels/{seed:03}.png", labels)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "shapes"))
+    main(Path(*sys.argv[1:2] or ["shapes"]), *map(int, sys.argv[2:3]))
