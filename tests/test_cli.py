@@ -362,7 +362,7 @@ def test_render_refuses(spx, args, code, message):
 def test_methods_list(spx):
     rows = [json.loads(line) for line in spx("methods", "list", "--json").out.splitlines()]
     assert [row["name"] for row in rows] == list(METHODS)
-    figures = ["asa", "asa_images", "ms", "ms_images"]
+    figures = ["asa", "asa_images", "ms", "ratio", "ms_images"]
     assert all(list(row) == ["name", "kind", "labels", "paper", "summary", *figures] for row in rows)
     assert all(row[key] for row in rows for key in row.keys() - figures)
     plain = spx("methods", "list").out.splitlines()

@@ -72,7 +72,7 @@ def _measured(row: "Row", catalogue: "Catalogue") -> list[str]:
     if row["asa"] is not None:
         lines.append(f"asa {asa} on {row['asa_images']} images: {catalogue['asa']}")
     if row["ms"] is not None:
-        lines.append(f"ms {ms} on {row['ms_images']} images: {catalogue['ms']}")
+        lines.append(f"ms {ms}, ratio {row['ratio']:.3g} on {row['ms_images']} images: {catalogue['ms']}")
     return [*lines, f"the row of {row['name']} in 'spx methods list'; {catalogue['made']}\n"] if lines else []
 
 

@@ -18,7 +18,10 @@ FILE = Path(__file__).with_name("catalogue.json")
 
 
 class Row(TypedDict):
-    """A method. asa : at 400 regions; ms : for one image; each with how many images it rests on, or all None."""
+    """A method, and how it was measured at 400 regions; None where it was not.
+
+    asa : on so many images. ms : for one image, and the ratio to another implementation, on so many images.
+    """
 
     name: str
     kind: str
@@ -28,6 +31,7 @@ class Row(TypedDict):
     asa: float | None
     asa_images: int | None
     ms: float | None
+    ratio: float | None
     ms_images: int | None
 
 
@@ -64,5 +68,6 @@ def describe(cls: "type[Method]") -> Row:
         asa=None,
         asa_images=None,
         ms=None,
+        ratio=None,
         ms_images=None,
     )
