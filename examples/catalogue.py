@@ -1,5 +1,7 @@
 """Writes the table that `spx methods list` shows: what each method is, its ASA at 400 regions, and its time.
 
+README.md shows some of its figures and gets them anew, too.
+
     python examples/catalogue.py                                       # what methods say of themselves, anew
     python examples/catalogue.py --data BSDS500 --results results      # and how good and how fast they are
 
@@ -10,6 +12,7 @@ once, each call beside one of scikit-image's SLIC. With -m only the methods name
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -20,6 +23,7 @@ import spx_cli
 from spx_cli.methods import METHODS
 from spx_cli.methods._catalogue import FILE, describe
 
+README = Path(__file__).parents[1] / "README.md"
 K = 400
 PEER = "skimage-slic"
 
@@ -36,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         table["asa"] = f"BSDS500 test, exactly {K} regions, protocol stutz, each annotation a sample"
         table["ms"] = times(rows, options)
     FILE.write_text(json.dumps(table, indent=1) + "\n")
+    README.write_text(with_figures(README.read_text(), rows))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -87,6 +92,21 @@ def times(rows: dict[str, dict[str, Any]], options: argparse.Namespace) -> str:
     peer = f"{PEER} takes {found[PEER]['ms_min']:.3g}; ratio: to that beside it"
     calls = f"least of {place['repeats']} calls, of 3 slow ones"
     return f"{place['cpu']}, {place['threads']} thread, 481 x 321 pixels, {K} regions, {calls}; {peer}"
+
+
+def with_figures(text: str, rows: dict[str, dict[str, Any]]) -> str:
+    """Return a text whose rows "| `name` | asa | ms | ratio | ..." have the figures of the table."""
+
+    def filled(found: re.Match[str]) -> str:
+        row = rows[found[1]]
+        asa, ms, ratio = (
+            "-" if row[key] is None else format(row[key], spec)
+            for key, spec in (("asa", ".4f"), ("ms", ".3g"), ("ratio", ".2g"))
+        )
+        return f"| `{found[1]}` | {asa.removeprefix('0')} | {ms} | {ratio.removeprefix('0')} |"
+
+    figure = r" [\d.-]+ \|"
+    return re.sub(rf"^\| `({'|'.join(rows)})` \|{3 * figure}", filled, text, flags=re.MULTILINE)
 
 
 def run(command: str, options: argparse.Namespace, extra: list[str], file: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from spx_cli.methods import METHODS, create
 from spx_cli.methods._catalogue import FILE, describe, read
 
+README = Path(__file__).parents[1] / "README.md"
 FIGURES = ("asa", "asa_images", "ms", "ratio", "ms_images")
 
 
@@ -26,13 +27,17 @@ def script(monkeypatch, tmp_path):
     """The script that writes the catalogue, and where it writes now."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
     module = import_module("catalogue")
-    monkeypatch.setattr(module, "FILE", shutil.copy(FILE, tmp_path / "catalogue.json"))
+    for name in ("FILE", "README"):
+        kept = getattr(module, name)
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        monkeypatch.setattr(module, name, shutil.copy(kept, tmp_path / "kept" / kept.name))
     return module
 
 
 def test_the_catalogue_is_what_its_script_writes(script):
     script.main([])
     assert script.FILE.read_text() == FILE.read_text()
+    assert script.README.read_text() == README.read_text(), "figures of README.md come from the catalogue"
 
 
 def test_figures_are_taken_from_results(script, tmp_path):
@@ -57,3 +62,4 @@ def test_figures_are_taken_from_results(script, tmp_path):
     assert [slic[key] for key in FIGURES] == [0.75, 3, 2.0, 0.25, 2]
     assert [snic[key] for key in FIGURES] == [0.5, 2, 2.0, 0.25, 2]
     assert catalogue["ms"].startswith("A processor, 1 thread")
+    assert "\n| `slic` | .7500 | 2 | .25 |" in script.README.read_text()

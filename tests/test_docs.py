@@ -1,10 +1,14 @@
-"""The README names everything that the tables hold, and what it shows runs."""
+"""The README and its pages name everything that the tables hold, and what they show runs."""
 
 import ast
 import doctest
+import os
 import pkgutil
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -23,9 +27,12 @@ from spx_cli.metrics import METRICS, PROTOCOLS, SPEED_METRICS
 from spx_cli.regions.maps import group, overlap
 from spx_cli.regions.overlays import OVERLAYS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = {
+    path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.md"))]
+}
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)]
 COMMANDS = [
     line.split("  #")[0].strip()
     for language, block in BLOCKS
@@ -35,9 +42,48 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("table", [METHODS, METRICS, SPEED_METRICS, PEERS, PROTOCOLS, DATASETS, FORMATS, OVERLAYS])
-def test_every_entry_of_every_table_is_in_the_readme(table):
+@pytest.mark.parametrize("table", [METHODS, FORMATS, OVERLAYS])
+def test_every_entry_of_a_table_that_one_needs_at_once_is_in_the_readme(table):
     assert [name for name in table if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("table", [METRICS, SPEED_METRICS, PEERS, PROTOCOLS, DATASETS])
+def test_every_entry_of_every_other_table_is_on_a_page(table):
+    pages = "".join(PAGES.values())
+    assert [name for name in table if f"`{name}`" not in pages] == []
+
+
+def links(page):
+    """Files and sections to which a page leads."""
+    for target, section in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", PAGES[page]):
+        yield (page.parent / target).resolve() if target else page, section
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for file, section in links(page):
+        assert file.exists(), file
+        headings = re.findall(r"^#+ (.*)", PAGES.get(file, ""), flags=re.MULTILINE)
+        assert not section or section in [heading.lower().replace(" ", "-") for heading in headings]
+
+
+def test_the_readme_is_short_and_no_page_stands_apart():
+    assert README.count("\n") < 250
+    assert PAGES.keys() - {ROOT / "README.md"} <= {file for page in PAGES for file, _ in links(page)}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_as_they_stand(tmp_path):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    commands = [block for block in blocks if "setup.sh" not in block]
+    assert len(commands) > 4
+    here = f'python() {{ "{sys.executable}" "$@"; }}; spx() {{ python -m spx_cli "$@"; }}; set -e -o pipefail\n'
+    changed = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.run(
+        ["bash", "-c", here + "".join(commands)], cwd=tmp_path, env=os.environ | changed, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -59,7 +105,7 @@ def test_no_method_file_is_forgotten():
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_option_the_readme_shows_exists(line):
+def test_every_option_that_is_shown_exists(line):
     group = typer.main.get_command(app)
     for part in re.split(r"\s\|\s|&&", line):
         words = shlex.split(part)
