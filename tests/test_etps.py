@@ -52,6 +52,17 @@ def test_energy_falls() -> None:
     assert once >= often
 
 
+@pytest.mark.parametrize(("border_weight", "moves"), [(4000.0, True), (6000.0, False)])
+def test_a_pixel_moves_where_its_colour_outweighs_the_border(border_weight: float, moves: bool) -> None:
+    image = np.zeros((20, 20, 3), np.uint8)
+    image[:, 10:] = image[10, 9] = 255
+    # Of its eight neighbours five stay and three are gained, so two more borders; its colour is worth 100^2 or so.
+    method = create("etps", border_weight=border_weight, position_weight=0.0, min_size=0.0, iterations=10)
+    expected = np.broadcast_to(np.arange(20) >= 10, (20, 20)).copy()
+    expected[10, 9] = moves
+    assert np.array_equal(method.segment(image, 2, raw=True), expected)
+
+
 def test_border_weight_shortens_borders() -> None:
     image = np.random.default_rng(4).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     lengths = [

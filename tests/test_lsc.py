@@ -5,6 +5,7 @@ import pytest
 
 from spx_cli.color import rgb_to_lab
 from spx_cli.methods import create, lsc
+from spx_cli.methods._grid import grid_seeds, grid_shape
 from spx_cli.methods._smoothing import smooth
 from spx_cli.methods.lsc import _features
 
@@ -38,6 +39,44 @@ def test_weights_are_inner_products_with_the_whole_image() -> None:
     flat = _features(lab, 20.0, 2.55).transpose(0, 1, 3, 2).reshape(9, -1, 7)[:, :20].reshape(-1, 7).astype(np.float64)
     expected = flat[:, :6] @ flat[:, :6].sum(0)
     np.testing.assert_allclose(flat[:, 6], expected / expected.mean(), rtol=1e-5)
+
+
+def paper(lab: np.ndarray, n: int, ratio: float, rounds: int) -> np.ndarray:
+    """The paper's weighted k-means in ten dimensions in plain NumPy, each centre in a window of two grid steps."""
+    height, width, _ = lab.shape
+    rows, columns = grid_shape((height, width), n)
+    flat = _features(lab, 20.0, 2.55).transpose(0, 1, 3, 2).reshape(height, -1, 7)[:, :width].astype(float)
+    y, x = np.mgrid[:height, :width]
+    turns = [
+        f(np.pi / 2 * at * parts / size)
+        for at, parts, size in ((x, columns, width), (y, rows, height))
+        for f in (np.cos, np.sin)
+    ]
+    weight = flat[..., 6]
+    phi = np.concatenate([flat[..., :6], 20.0 * ratio * np.stack(turns, -1)], -1) / weight[..., None]
+    places = grid_seeds((height, width), n).astype(float)
+    centres = [phi[round(v), round(u)] for v, u in places]
+    for _ in range(rounds + 1):
+        nearest, labels = np.full(y.shape, np.inf), np.zeros(y.shape, int)
+        for k, (v, u) in enumerate(places):
+            inside = (y >= int(max(v - height / rows, 0))) & (y <= v + height / rows)
+            tile = x // lsc._LANES  # windows are of whole tiles
+            inside &= tile >= int(max(u - width / columns, 0)) // lsc._LANES
+            inside &= tile <= int(min(u + width / columns, width - 1)) // lsc._LANES
+            distance = ((phi - centres[k]) ** 2).sum(-1)
+            inside &= distance < nearest
+            nearest[inside], labels[inside] = distance[inside], k
+        for k in np.unique(labels):
+            own = labels == k
+            centres[k] = (weight[own, None] * phi[own]).sum(0) / weight[own].sum()
+            places[k] = y[own].mean(), x[own].mean()
+    return labels
+
+
+def test_it_is_the_papers_algorithm() -> None:
+    image, _ = stripes()
+    found = create("lsc", smoothing=0, iterations=3, row_step=1).segment(image, 12, raw=True)
+    assert (found == paper(rgb_to_lab(image), 12, create("lsc").ratio, 3)).mean() > 0.95
 
 
 def test_a_larger_ratio_rounds_regions() -> None:

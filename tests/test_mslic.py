@@ -32,15 +32,15 @@ def test_busy_half_gets_more_superpixels() -> None:
     assert busy > 1.5 * flat
 
 
-@pytest.mark.parametrize("slope", [0.0, 3.0])
-def test_area_of_a_ramp(slope: float) -> None:
-    # On the plane L = slope x the surface is longer by sqrt(1 + slope^2) in x, and equally long in y.
-    planes = np.zeros((3, 5, 9), np.int16)
-    planes[0] = (slope * FIXED_POINT * np.arange(9)).astype(np.int16)
-    area = np.zeros((6, 10))
+@pytest.mark.parametrize("slope", [(0.0, 0.0), (0.0, 3.0), (2.0, 3.0)])
+def test_area_of_a_ramp(slope: tuple[float, float]) -> None:
+    # A pixel of the plane L = slope . (y, x) is larger by sqrt(1 + |slope|^2) than one of a flat image.
+    planes = np.zeros((3, 9, 9), np.int16)
+    planes[0] = FIXED_POINT * np.tensordot(slope, np.mgrid[:9, :9], 1)
+    area = np.zeros((10, 10))
     _sum_areas(planes, np.float32(1 / FIXED_POINT**2), area)
-    inner = area[5, 8] - area[5, 1] - area[0, 8] + area[0, 1]
-    assert inner == pytest.approx(35 * np.sqrt(1 + slope**2), rel=1e-5)
+    inner = area[8, 8] - area[8, 1] - area[1, 8] + area[1, 1]
+    assert inner == pytest.approx(49 * np.sqrt(1 + np.square(slope).sum()), rel=1e-5)
 
 
 def test_cells_share_the_area() -> None:

@@ -30,12 +30,12 @@ def boruvka(features, rounds):
     return maps.components(owner)[0]
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 3])
+@pytest.mark.parametrize("rounds", [1, 2, 3, 4])
 def test_whole_rounds_are_boruvkas(rounds):
-    features = np.random.default_rng(rounds).normal(size=(9, 11, 3)).astype(np.float32)
+    features = np.random.default_rng(rounds).normal(size=(18, 22, 3)).astype(np.float32)
     tree = hierarchy(features)
     expected = boruvka(features.astype(float), rounds)
-    assert np.array_equal(tree.labels(99 - tree.rounds[rounds]), expected)
+    assert np.array_equal(tree.labels(18 * 22 - tree.rounds[rounds]), expected)
 
 
 @settings(deadline=None)

@@ -41,6 +41,12 @@ def test_the_bucket_queue_grows_what_the_heap_grows(channels):
     assert (grow(features, 24, 10.0) == paper(features.astype(float), 24, 10.0)).mean() > 0.8
 
 
+def test_colour_and_position_weigh_against_each_other_as_in_the_paper():
+    strip = np.zeros((1, 400, 1), np.float32)
+    strip[:, 150:] = 40  # the left region would go on to 200; twice the weight of either moves its end by 12 and more
+    assert abs(int(grow(strip, 2, 50.0).sum()) - int(paper(strip.astype(float), 2, 50.0).sum())) <= 6
+
+
 def test_regions_are_connected_and_as_many_as_seeds():
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     raw = create("snic").segment(image, 20, raw=True)
