@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -280,7 +281,7 @@ def data(tmp_path):
 
 def test_a_run_with_a_peer(spx, data):
     arguments = ("-m", "standin", "--peer", "skimage-slic", "-k", 4, "-k", 16, "--against", "skimage-slic")
-    more = ("--repeats", 3, "--timed", 2, "--metric", "asa,ev")
+    more = ("--repeats", 3, "--timed", 2, "--metric", "asa,ev", "--html", "page.html")
     code, out, err = spx("bench", *data, *arguments, *more, "--json", "--fail-over", "standin:ratio=1e9", "-q")
     document = json.loads(out)
     assert (code, err) == (0, "")
@@ -301,6 +302,11 @@ def test_a_run_with_a_peer(spx, data):
     assert document["bench"]["threads"] == 1
     assert [(row["size"], row["images"], row["calls"]) for row in document["speed"]][:2] == [("32x24", 2, 6)] * 2
     assert [gate["method"] for gate in document["gates"]] == ["standin"] * 2
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert page.count('data-name="skimage-slic"') > 10
+    assert page.count('<button type="button" class="shot"') == 3 * 2
+    assert "4 regions, asa 0." in page
+    assert "http" not in page.replace("http://www.w3.org", "")
     # the peer's curve reaches beyond the counts asked for; that is not shown
     assert {row["k_requested"] for row in document["rows"]} == {2, 4, 16, 32}
 

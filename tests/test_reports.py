@@ -1,13 +1,33 @@
 import io
 import math
 import xml.dom.minidom
+from base64 import b64decode
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from spx_cli.regions.overlays import render
+from spx_cli.reports.bench import lines
 from spx_cli.reports.charts import Chart, Guide, Line, Mark, draw
 from spx_cli.reports.junit import Case, write_suite
-from spx_cli.reports.page import Charts, Checks, Figure, Gallery, Listing, Note, Page, Picture, Section, write_page
+from spx_cli.reports.page import (
+    Charts,
+    Checks,
+    Controls,
+    Cut,
+    Figure,
+    Gallery,
+    Listing,
+    Note,
+    Page,
+    Picture,
+    Section,
+    Strip,
+    Wall,
+    clear_address,
+    write_page,
+)
 from spx_cli.reports.tables import Table, write_csv, write_markdown
 
 BOX = ((0, 10), (0, 1))
@@ -50,6 +70,65 @@ def elements(svg, name):
     return xml.dom.minidom.parseString(svg).getElementsByTagName(name)
 
 
+@pytest.mark.parametrize(("low", "high"), [(3, 5), (0.004, 0.005), (4, 900), (1, 1e6), (7, 7)])
+def test_ticks_of_logarithmic_axes_are_few_inside_and_where_the_points_are(low, high):
+    chart = Chart("a", [Line([(low, 0), (high, 1), (0, 9), (-1, 9)])], "x", log=(True, False))
+    svg = draw(chart)
+    ticks = [float(t.firstChild.data) for t in elements(svg, "text") if t.getAttribute("text-anchor") == "middle"]
+    assert 1 <= len(ticks) <= 7
+    assert all(low / 2 <= tick <= high * 2 for tick in ticks)
+    (line,) = elements(svg, "polyline")
+    places = [float(point.split(",")[0]) for point in line.getAttribute("points").split()]
+    assert len(places) == 2  # a logarithm of nothing has no place
+    assert 52 <= places[0] <= places[1] <= 366
+    assert not Chart("a", [Line([(0, 1)])], "x", log=(True, False))
+
+
+def test_equal_factors_are_equal_ways_on_a_logarithmic_axis():
+    svg = draw(Chart("a", [Line([(1, 0), (10, 0), (100, 1)])], "x", log=(True, False)))
+    a, b, c = (float(p.split(",")[0]) for p in elements(svg, "polyline")[0].getAttribute("points").split())
+    assert b - a == pytest.approx(c - b, abs=0.11)
+
+
+def test_lines_beyond_the_colours_are_dashed_and_named():
+    svg = draw(Chart("a", [Line(DIAGONAL, [Mark(0, 0, "m")], f"<{i}>") for i in range(9)], "x"))
+    drawn = elements(svg, "polyline")
+    assert [line.getAttribute("class") for line in drawn[::8]] == ["c0", "c0 again"]
+    assert drawn[8].getAttribute("data-name") == elements(svg, "circle")[8].getAttribute("data-name") == "<8>"
+
+
+@pytest.mark.parametrize("shades", [1, 3, 200])
+def test_lines_over_a_picture_keep_their_colours_and_opacity(shades):
+    picture = np.zeros((10, 20, 4), np.uint8)
+    picture[:, 10:] = (255, 200, 0, 255)
+    picture[5, :, 3] = np.arange(20) * shades % 256
+    kind, _, data = clear_address(picture).partition(",")
+    back = np.asarray(Image.open(io.BytesIO(b64decode(data))).convert("RGBA"))
+    assert kind == "data:image/png;base64"
+    assert (back == picture).all()
+
+
+def test_too_many_colours_become_256():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (40, 40, 4), np.uint8)
+    picture[:20] = 0
+    back = Image.open(io.BytesIO(b64decode(clear_address(picture).partition(",")[2]))).convert("RGBA")
+    assert back.size == (40, 40)
+    assert np.asarray(back)[:20, :, 3].max() == 0
+
+
+def test_the_lines_alone_over_an_image_are_what_render_draws():
+    rng = np.random.default_rng(1)
+    labels = np.kron(np.arange(6).reshape(2, 3), np.ones((40, 30))).astype(np.int32)
+    image = rng.integers(0, 256, (*labels.shape, 3), np.uint8)
+    clear = lines(labels).astype(float)
+    opacity = clear[..., 3:] / 255
+    over = clear[..., :3] * opacity + image * (1 - opacity)
+    assert np.abs(over - render(image, labels)).max() <= 3
+    assert opacity.max() == 1
+    assert (opacity == 0).mean() > 0.5
+
+
 def test_a_chart_alone_is_a_file_with_colours_of_its_own():
     chart = Chart("<a>", [Line(DIAGONAL)], "x", "y", [Guide("known", DIAGONAL, "<b>")], ["<c>"])
     alone, inside = draw(chart, alone=True), draw(chart)
@@ -72,9 +151,11 @@ def test_texts_are_escaped_in_every_block():
         Table([evil], [[evil]]),
         Charts([Figure(chart, evil, evil)], [evil]),
         Gallery(evil, [Picture(evil, grey, evil, evil), Picture(evil, None, text=evil)]),
+        Controls([evil], [1, 2]),
+        Wall([evil], [Strip(evil, "data:,", [Cut(evil, "", evil)])]),
     )
     assert "<i>" not in text
-    assert text.count("&lt;i&gt;&amp;") == 21
+    assert text.count("&lt;i&gt;&amp;") == 29
     assert text.count("<img") == 1
 
 

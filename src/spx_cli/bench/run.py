@@ -47,6 +47,21 @@ class BenchDocument(Outcome):
     busy: list[str]
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Where the times were taken, and how."""
+        ran = self.header["bench"]
+        before, after = ran["load"]
+        libraries = ", ".join(f"{name} {version}" for name, version in ran["libraries"].items())
+        return (
+            f"{ran['date']}" + (f", commit {ran['commit']}" if ran["commit"] else ""),
+            f"{ran['cpu']}, {ran['cores']} cores, load {before:.1f} before and {after:.1f} after, {ran['system']}",
+            libraries,
+            f"each contender in a process of its own with {ran['threads']} thread(s)",
+            f"{len(ran['timed'])} image(s) timed, {ran['repeats']} times each; left out: {ran['excluded']}",
+            *([f"too busy to trust the times of {', '.join(self.busy)}"] if self.busy else []),
+        )
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The names of what a row of the summary holds, in order."""
         return (*self.scores.columns, *SPEED)

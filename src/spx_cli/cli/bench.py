@@ -78,6 +78,8 @@ def bench(
     as_json: _reports.AsJson = "",
     as_csv: _reports.AsCsv = "",
     as_markdown: _reports.AsMarkdown = "",
+    as_junit: _reports.AsJunit = "",
+    as_html: _reports.AsHtml = "",
     quiet: _options.Quiet = False,
     verbose: _options.Verbose = False,
 ) -> None:
@@ -92,7 +94,7 @@ def bench(
     log_to_stderr(verbose=verbose, quiet=quiet)
     if (data is None) == (images is None):
         raise ParameterError("name what to run on: --data DIR, or --images DIR where there are no annotations")
-    outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown)
+    outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown, junit=as_junit, html=as_html)
     radius, slack = _reports.tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
     also = tuple(name for name in conditions.metrics if name not in SPEED_METRICS)

@@ -56,6 +56,11 @@ class Outcome:
         return tuple(self.header["metrics"])
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What else is to be known of the numbers, for the small print."""
+        return ()
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The names of what a row of the summary holds, in order."""
         raise NotImplementedError

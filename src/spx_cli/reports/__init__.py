@@ -1,7 +1,7 @@
 """Reports: what an evaluation says goes in, a file for people or machines comes out.
 
-`page`, `charts`, `tables` and `junit` know nothing of what they show; `evaluation` and `contours` say it. To add a
-report: write a function (report, file) in a file here, add its line to a table below.
+`page`, `charts`, `tables` and `junit` know nothing of what they show; `evaluation`, `bench` and `contours` say it. To
+add a report: write a function (report, file) in a file here, add its line to a table below.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,10 @@ REPORTS = {
     "junit": "spx_cli.reports.evaluation:write_junit",
     "html": "spx_cli.reports.evaluation:write_html",
 }
+BENCH_REPORTS = REPORTS | {
+    "markdown": "spx_cli.reports.bench:write_markdown",
+    "html": "spx_cli.reports.bench:write_html",
+}
 # On contour maps.
 CONTOUR_REPORTS = REPORTS | {
     "html": "spx_cli.reports.contours:write_html",
@@ -28,5 +32,7 @@ CONTOUR_REPORTS = REPORTS | {
 def write(kind: str, report: Report[Any], file: TextIO) -> None:
     """Write a report of this kind, a name from REPORTS or CONTOUR_REPORTS, to an open text file."""
     table = CONTOUR_REPORTS if report.document.header["protocol"] == "bsds" else REPORTS
+    if report.document.command == "spx bench":
+        table = BENCH_REPORTS
     writer: Callable[[Report[Any], TextIO], None] = lookup(table, "report", kind)
     writer(report, file)

@@ -109,13 +109,13 @@ def write_html(report: Report[Document], file: TextIO) -> None:
         if document.at:
             note = Note("Interpolated linearly along the achieved counts.")
             yield Section("At equal count", [note, means(document, document.at)])
-        yield Section("Curves", [Charts(list(_figures(document)), list(document.header["methods"]))])
+        yield Section("Curves", [Charts(list(figures(document, document.metrics)), list(document.header["methods"]))])
         yield Section("Worst and best images", _galleries(document))
 
     write_page(page(report, sections()), file)
 
 
-def page(report: Report[Any], sections: Iterator[Section]) -> Page:
+def page(report: Report[Any], sections: Iterator[Section], *, live: bool = False) -> Page:
     """Return the page on a report: gates first, then `sections`, then what could not be scored."""
     document = report.document
 
@@ -127,7 +127,7 @@ def page(report: Report[Any], sections: Iterator[Section]) -> Page:
             lines = [failure.error for failure in document.failures]
             yield Section(f"Not scored: {len(lines)}", [Listing(lines)])
 
-    return Page(document.command, title(document), report.passed, every(), footnote(document))
+    return Page(document.command, title(document), report.passed, every(), footnote(document), live)
 
 
 def means(document: Outcome, rows: Sequence[Row], *, arrows: bool = True) -> Table:
@@ -177,17 +177,19 @@ def footnote(document: Outcome) -> str:
         parts.append(f"boundary tolerance: {header['tolerance']} px")
     if header["ignore_label"] is not None:
         parts.append(f"ignored label: {header['ignore_label']}")
+    parts += document.remarks
     parts += [f"{name}: {described}" for name, described in header["methods"].items()]
     return "; ".join(parts)
 
 
-def _figures(document: Document) -> Iterator[Figure]:
-    for metric in (name for name in document.metrics if METRICS[name].sign):
+def figures(document: Outcome, metrics: Sequence[str]) -> Iterator[Figure]:
+    """Yield a chart for each metric that has a better and a worse: it over the achieved count."""
+    for metric in (name for name in metrics if METRICS[name].sign):
         lines = []
         for method in document.header["methods"]:
             points = sorted((row["k"], row[metric]) for row in document.summary if row["method"] == method)
             marks = [Mark(k, v, f"{method}: {metric} {rounded(metric, v)} at {rounded('k', k)}") for k, v in points]
-            lines.append(Line(points, marks))
+            lines.append(Line(points, marks, method))
         if chart := Chart(f"{metric} over the achieved count", lines, "superpixels achieved"):
             text = f"{METRICS[metric].summary}; {METRICS[metric].better} is better"
             yield Figure(chart, metric, text)

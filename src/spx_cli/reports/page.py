@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import ClassVar, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from spx_cli.reports._jinja import write
@@ -81,9 +83,43 @@ class Picture:
             return ""
         picture = Pillow.fromarray(self.image)
         picture.thumbnail((LONG_SIDE, LONG_SIDE))
-        data = BytesIO()
-        picture.save(data, "JPEG", quality=82)
-        return "data:image/jpeg;base64," + b64encode(data.getvalue()).decode()
+        return address(np.asarray(picture))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Lines over the photograph of a row, a text, and whose they are; without an address the text says why."""
+
+    name: str
+    address: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of a wall: the name of a photograph, its address, and the lines over it."""
+
+    name: str
+    address: str
+    cuts: Sequence[Cut]
+
+
+@dataclass(frozen=True)
+class Wall:
+    """Photographs in rows, whose lines over them in columns; each opens in full size."""
+
+    template: ClassVar = "wall.html"
+    names: Sequence[str]
+    strips: Iterable[Strip]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a live page shows: which names, and which counts."""
+
+    template: ClassVar = "controls.html"
+    names: Sequence[str]
+    counts: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +131,7 @@ class Gallery:
     pictures: Iterable[Picture]
 
 
-Block = Note | Listing | Checks | Charts | Gallery | Table
+Block = Note | Listing | Checks | Charts | Controls | Gallery | Table | Wall
 
 
 @dataclass(frozen=True)
@@ -108,13 +144,39 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What made it, what it is about, whether all passed (None: nothing to pass), its sections and its small print."""
+    """What made it, what it is about, whether all passed (None: nothing to pass), its sections and its small print.
+
+    live : whether tables can be sorted, names shown and hidden, pictures opened; all of it works from the file.
+    """
 
     command: str
     about: str
     passed: bool | None
     sections: Iterable[Section]
     footer: str
+    live: bool = False
+
+
+def address(image: Image, *, quality: int = 82) -> str:
+    """Return a picture as the address of an <img>, as JPEG."""
+    data = BytesIO()
+    Pillow.fromarray(image).save(data, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + b64encode(data.getvalue()).decode()
+
+
+def clear_address(picture: NDArray[np.uint8]) -> str:
+    """Return a picture (H, W, 4) with its opacities as the address of an <img>: PNG, in at most 256 colours."""
+    colours, ids = np.unique(picture.reshape(-1, 4), axis=0, return_inverse=True)
+    if len(colours) > 256:
+        made = Pillow.fromarray(picture).quantize(256, Pillow.Quantize.FASTOCTREE)
+        transparency = None
+    else:
+        made = Pillow.fromarray(ids.reshape(picture.shape[:2]).astype(np.uint8), "P")
+        made.putpalette(colours[:, :3].astype(np.uint8).tobytes())
+        transparency = colours[:, 3].astype(np.uint8).tobytes()
+    data = BytesIO()
+    made.save(data, "PNG", optimize=True, **({} if transparency is None else {"transparency": transparency}))
+    return "data:image/png;base64," + b64encode(data.getvalue()).decode()
 
 
 def write_page(page: Page, file: TextIO) -> None:
