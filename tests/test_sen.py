@@ -138,7 +138,7 @@ def test_any_size(size):
     method = create("sen", **SMALL)
     method = method.bind(method.build())
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    assignment = method.assign(image, 1)
-    assert assignment.features.shape == (*size, 4)
-    assert np.linalg.norm(assignment.features, axis=2) == pytest.approx(0.5, abs=1e-4)
+    (rows,) = method.embed([image])
+    assert rows.shape == (*size, 4)
+    assert np.linalg.norm(rows, axis=2) == pytest.approx(0.5, abs=1e-4)
     assert method.segment(image, 1).max() == 0

@@ -16,6 +16,10 @@ def test_edges_lie_where_colours_change():
     assert 0.5 < edges.max() < 1
     assert edges[:, :8].max() == edges[:, 22:].max() == 0
     assert unlabelled(LABELS, image, edges=False).contours is None
+    known = np.zeros((20, 30), np.float32)
+    assignment = unlabelled(LABELS, image, contours=known)
+    assert assignment.contours is known
+    assert not assignment.edges
 
 
 def test_colours_have_deviation_one_and_positions_three():

@@ -20,6 +20,7 @@ from spx_cli.methods._merging import WARD
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._snic import grow
 from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
+from spx_cli.methods._unlabelled import unlabelled
 from spx_cli.methods.base import check_count, check_image
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image, Labels
@@ -56,9 +57,6 @@ class SEN(TorchMethod):
     anchor: int = param(16, "side of the blocks whose mean embeddings stand for the density, pixels", ge=1, le=256)
     compactness: float = param(
         0.03, "m', weight of distance in position against distance of embeddings", ge=0.001, le=1000
-    )
-    position: float = param(
-        0.2, "distance of embeddings that one grid spacing counts as when regions merge", ge=0, le=1000
     )
     spacing: float = param(20.0, "mean distance of seeds of the superpixels to learn from, pixels", ge=1, le=1000)
     roundness: float = param(60.0, "mean compactness of these superpixels, as of snic", ge=0.01, le=1e6)
@@ -115,7 +113,7 @@ class SEN(TorchMethod):
     def tasks(self, images: Sequence[Image], n_segments: int) -> Sequence[Callable[[], Assignment]]:
         """Return for each image its growth, which is left to the CPU."""
         with device.turn(self.where, self.precision):
-            embedded = self._embed(images)
+            embedded = self.embed(images)
         return [partial(self._grow, image, rows, n_segments) for image, rows in zip(images, embedded, strict=True)]
 
     def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
@@ -124,10 +122,10 @@ class SEN(TorchMethod):
         for count in counts:
             check_count(count, image)
         with device.turn(self.where, self.precision):
-            (rows,) = self._embed([image])
+            (rows,) = self.embed([image])
         return [self.finish(self._grow(image, rows, self.asked(image, n, None, native=False)), n) for n in counts]
 
-    def _embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
+    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Return halved embeddings, (B, H, W, D): their squared distance is the paper's cosine distance."""
         height, width, _ = images[0].shape
         top, bottom = _margin(height)
@@ -140,8 +138,7 @@ class SEN(TorchMethod):
         return rows
 
     def _grow(self, image: Image, rows: NDArray[np.float32], n_segments: int) -> Assignment:
-        labels = grow(rows, n_segments, self.compactness)
-        return Assignment(labels, rows, self.position, _steps(rows), lab=rgb_to_lab(image))
+        return unlabelled(grow(rows, n_segments, self.compactness), image, contours=_steps(rows))
 
     def like(self, state: Mapping[str, Tensor]) -> Self:
         """Return the method with the sizes and the clustering that a state dict shows."""
