@@ -146,6 +146,18 @@ def test_the_protocol_decides_on_metrics_and_policy(data):
     assert evaluate(data, BANDS, protocol="lnsnet", annotations="each").header["annotations"] == "each"
 
 
+def test_scn_reads_five_annotations(tmp_path):
+    image = np.zeros((6, 6, 3), np.uint8)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(image).save(tmp_path / "images/a.png")
+    for i in range(7):
+        write_labels(tmp_path / f"labels/a-{i}.png", np.full((6, 6), i, np.int32))
+    data = open_dataset("folder", tmp_path)
+    counted = {name: len([*evaluate(data, BANDS[:1], protocol=name).rows()]) for name in ("stutz", "scn")}
+    assert counted == {"stutz": 14, "scn": 10}
+
+
 def test_a_wider_tolerance_finds_more_boundaries(data):
     recalls = [evaluate(data, BANDS, metrics=["br"], tolerance=t).summary[0]["br"] for t in (0, 1, 4)]
     assert recalls[0] < recalls[1] < recalls[2]

@@ -184,6 +184,7 @@ class Scoring:
         except (SpxError, OSError) as error:
             failures.append(Failure(name, None, None, str(error)))
             return record
+        sample = sample._replace(truths=sample.truths[: measures.protocol(self.options.protocol).annotators])
         record["traits"] = sample.traits
         ignored = self.ignore_label
         blank = {i for i, truth in enumerate(sample.truths) if ignored is not None and (truth == ignored).all()}

@@ -225,6 +225,7 @@ class Protocol:
     empty : recall where the annotation has no boundary, and precision where nothing is left to be precise about.
     annotations : what becomes of several annotations of an image, see `combine`.
     metrics : the names the paper reports.
+    annotators : how many annotations of an image `evaluate` reads, from the first; None for all.
     """
 
     name: str
@@ -235,6 +236,7 @@ class Protocol:
     annotations: Policy
     metrics: tuple[str, ...]
     paper: str
+    annotators: int | None = None
 
     def radius(self, height: int, width: int) -> int:
         """Return the tolerance in pixels for an image of this size.
@@ -260,6 +262,18 @@ PROTOCOLS = {
             annotations="each",
             metrics=("asa", "ue_np", "br", "bp", "ev", "co"),
             paper=STUTZ,
+        ),
+        Protocol(
+            name="scn",
+            boundaries="two-sided",
+            tolerance="stutz",
+            precision="truth",
+            empty=0.0,
+            annotations="each",
+            metrics=("asa", "ue_np", "br", "bp", "ev", "co"),
+            # Its scripts prepare five annotations of an image, and so do those of the papers that compare with it.
+            annotators=5,
+            paper="Yang et al., CVPR 2020",
         ),
         Protocol(
             name="seal",
