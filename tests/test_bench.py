@@ -12,16 +12,20 @@ import pytest
 from PIL import Image
 
 import spx_cli
-from spx_cli.bench import peers
+from spx_cli.bench import peers, published
+from spx_cli.bench.papers import complexity, open_flow, reproduce
 from spx_cli.bench.peers import PEERS, Peer, installed, open_peers
 from spx_cli.bench.run import spaced
 from spx_cli.bench.stand import Died, Took
 from spx_cli.bench.sweep import COUNTS, exponent, of_size, over_counts, over_sizes
 from spx_cli.bench.timing import Heat, Trial, combine, race
-from spx_cli.datasets import Entry
-from spx_cli.errors import LabelError, MissingExtra, ParameterError, SpxError, UnknownName
+from spx_cli.datasets import Entry, open_dataset
+from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, SpxError, UnknownName
 from spx_cli.evaluation.gates import Conditions
 from spx_cli.io import write_labels
+from spx_cli.methods import METHODS
+from spx_cli.options import BenchOptions
+from standin import StandIn
 
 ENTRY = Entry("image", None)
 IMAGE = np.zeros((20, 50, 3), np.uint8)
@@ -337,6 +341,11 @@ def test_a_process_that_dies_is_a_failure_and_the_rest_is_told(spx, data, tmp_pa
         (("--data", "data", "-m", "slic", "-m", "snic", "-p", "compactness=3"), 2, "-p sets a parameter of one method"),
         (("--data", "data", "--fail-over", "snic:ratio=2"), 2, "unknown method of this run 'snic'"),
         (("--data", "data", "--repeats", "2"), 2, "--repeats"),
+        (("--data", "data", "--preset", "paper"), 2, "did you mean 'papers'?"),
+        (("--data", "data", "--preset", "papers"), 1, "no BSDS500 data in data"),
+        (("--data", "data", "--preset", "papers", "-k", 5), 2, "--preset says which counts"),
+        (("--data", "data", "--preset", "papers", "--flow", "empty"), 1, "empty"),
+        (("--data", "data", "--flow", "empty"), 2, "folders of flow are for the preset papers"),
         (("--data", "data", "--device", "cuda:77", "-m", "sin"), 2, "cuda:77"),
     ],
 )
@@ -347,6 +356,65 @@ def test_what_makes_no_sense_is_refused_before_the_work(spx, data, tmp_path, arg
     assert result.out == ""
     assert said in result.err
     assert len(result.err.splitlines()) == 1
+
+
+def test_tables_of_papers_stand_beside_ours(data, tmp_path):
+    flow = tmp_path / "flow"
+    for folder in ("other-data", "other-gt-flow"):
+        (flow / folder / "A").mkdir(parents=True)
+    Image.fromarray(np.zeros((24, 50, 3), np.uint8)).save(flow / "other-data/A/frame10.png")
+    head = b"PIEH" + np.array([50, 24], "<i4").tobytes()
+    field = np.zeros((24, 50, 2), "<f4")
+    field[12:] = 2  # the stand-in's bands for 100 are no wider than half a row, so that none has both flows
+    (flow / "other-gt-flow/A/flow10.flo").write_bytes(head + field.tobytes())
+
+    speed = [{"method": "standin", "k_requested": k, "k": k, "ms_min": 2.0 * k, "asa": 0.9} for k in (50, 100)]
+    speed += [{"method": "sin", "k_requested": k, "k": k, "ms_min": 1.0 * k} for k in (50, 100)]
+    dataset = open_dataset("folder", tmp_path / "data")
+    found = reproduce([StandIn()], dataset, speed, BenchOptions(limit=2), 1, [flow])
+    assert found.failures == []
+    tables = {table.title: table for table in found.tables}
+    assert list(tables) == [
+        "LNS-Net, Table 1",
+        "SEN, Table I",
+        "SSN, Table 1",
+        "Curves of SSN, SIN, RIM and SEN",
+        "SIN, Fig. 4",
+        "SSN, Fig. 8b: Middlebury",
+    ]
+    assert all(len(row) == len(table.head) for table in found.tables for row in table.rows)
+    (row,) = tables["LNS-Net, Table 1"].rows
+    bands, right = np.arange(768) * 100 // 768, np.arange(768) % 32 // 16
+    best = np.maximum(
+        np.bincount(bands[right == 0], minlength=100), np.bincount(bands[right == 1], minlength=100)
+    ).sum()
+    assert row[:5] == ("standin", None, pytest.approx(best / 768), None, 200.0)
+    assert tables["SEN, Table I"].rows[0][3:] == (None, 100.0)
+    wide = dict(row[::2] for row in tables["SSN, Table 1"].rows)
+    assert wide["standin"] > 0
+    assert wide["SEAL-ERS"] is None
+    assert tables["SIN, Fig. 4"].rows == [
+        ("standin", 100.0, 200.0, None, "2 to 2"),
+        ("sin", 50.0, 100.0, "1", "1 to 1"),
+    ]
+    (row,) = tables["SSN, Fig. 8b: Middlebury"].rows
+    assert row == ("standin", 0, 0, 0, 0)
+    with pytest.raises(DataError, match=r"no Middlebury data in .*; no Sintel data in"):
+        open_flow(tmp_path / "data")
+
+
+def test_published_numbers_are_of_methods_that_we_have():
+    for table in (published.LNSNET, published.SEN, published.SSN, published.SIN):
+        assert table.keys() <= METHODS.keys()
+    assert [row["k"] for row in published.SSMAMBA] == sorted(row["k"] for row in published.SSMAMBA)
+
+
+def test_the_count_of_operations_is_that_of_the_layers():
+    image = np.zeros((64, 96, 3), np.uint8)
+    assert complexity(spx_cli.create("slic"), image) == (None, None)
+    gmac, weights = complexity(spx_cli.create("lnsnet"), image)
+    assert weights == pytest.approx(11.218)  # the paper prints 11.22
+    assert gmac == pytest.approx(1.15 * 64 * 96 / (481 * 321), rel=0.1)  # which prints 1.15 for 481x321
 
 
 def test_eval_knows_no_time(spx, data):

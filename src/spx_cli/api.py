@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spx_cli.methods import create
+from spx_cli.errors import ParameterError
+from spx_cli.methods import METHODS, create
 from spx_cli.methods.base import Method, check_image
 from spx_cli.options import BenchOptions, BoundaryOptions, EvaluateOptions
 from spx_cli.params import change
+from spx_cli.registry import unknown
 from spx_cli.types import Contours, Image, Labels
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from spx_cli.evaluation.boundaries import BoundaryDocument, ContourSource
     from spx_cli.evaluation.document import Document
     from spx_cli.evaluation.gates import Conditions
+
+PRESETS = ("papers",)
 
 __all__ = ["benchmark", "create", "evaluate", "evaluate_contours", "segment"]
 
@@ -137,6 +141,8 @@ def benchmark(
     options: BenchOptions | None = None,
     *,
     peers: Sequence[str] = (),
+    preset: str | None = None,
+    flows: Sequence[str | Path] = (),
     conditions: "Conditions | None" = None,
     progress: Callable[[int, int], None] | None = None,
     **changes: Any,
@@ -148,19 +154,33 @@ def benchmark(
     options, changes : how to read, score and time; the fields of BenchOptions, also by keyword.
     peers : names from `spx_cli.bench.peers`, or 'all' for those that are installed. They are asked for the same
         counts, and their maps are left as they are.
+    preset : 'papers' adds the tables of five papers, on BSDS500 unless options name another layout, at counts of its
+        own; by default for all methods and 20 images. flows : folders of Middlebury or Sintel flow, for one table.
     conditions, progress : as for `evaluate`; a gate may be about `ratio`, the time over that of `options.against`.
 
     Each contender is called in a process of its own, so a script must guard what it does by
     `if __name__ == "__main__":`. Raises as `evaluate` does; MissingExtra for a peer that is not installed.
     """
+    from spx_cli.bench import papers
     from spx_cli.bench.peers import open_peers
-    from spx_cli.bench.run import run
+    from spx_cli.bench.run import run, with_papers
     from spx_cli.evaluation.scoring import Scoring, open_data
     from spx_cli.evaluation.sources import Segmenter, make_sources
 
     chosen = change(options or BenchOptions(), "benchmark", changes)
     given = [methods] if isinstance(methods, str | Method) else methods
     counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
+    if preset is not None:
+        if preset not in PRESETS:
+            raise unknown("preset", preset, PRESETS)
+        chosen = change(chosen, "benchmark", {"limit": chosen.limit or papers.LIMIT})
+        if chosen.layout == "folder":
+            chosen = change(chosen, "benchmark", {"layout": "bsds500"})
+        given, counts = given or list(METHODS), list(papers.COUNTS)
+        for flow in flows:
+            papers.open_flow(Path(flow))  # before the work
+    elif flows:
+        raise ParameterError("folders of flow are for the preset papers")
     sources = make_sources(given, counts, native_count=chosen.native_count, contours=chosen.contours)
     ours = [source.name for source in sources]
     for peer in open_peers(tuple(peers)):
@@ -169,6 +189,10 @@ def benchmark(
     if dataset.annotation is None and chosen.metrics is None:
         chosen = change(chosen, "benchmark", {"metrics": ("ev", "co", "components")})
     scoring = Scoring.of(dataset, sources, chosen)
+    if preset and dataset.annotation != "truth":
+        raise ParameterError(f"the papers score against annotations, and {data} has none")
     if conditions is not None:
         conditions.check(scoring.settings())
-    return run(scoring, chosen, [s.name for s in sources if s.name not in ours], progress or (lambda done, total: None))
+    tell = progress or (lambda done, total: None)
+    document = run(scoring, chosen, [s.name for s in sources if s.name not in ours], tell)
+    return with_papers(document, scoring, chosen, list(map(Path, flows)), tell) if preset else document

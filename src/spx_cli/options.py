@@ -267,7 +267,14 @@ class BenchOptions(EvaluateOptions):
         ge=3,
         le=10_000,
     )
-    seconds: float = option(2.0, "Of one method, image and count; what is slower is timed 3 times.", ge=0, le=10**6)
+    seconds: float = option(
+        2.0,
+        "Of one method, image and count; what takes longer is timed 3 times.",
+        "--seconds",
+        metavar="SECONDS",
+        ge=0,
+        le=10**6,
+    )
     threads: int = option(1, "Threads of each method; 0: one for each core.", "--threads", metavar="N", ge=0, le=1024)
     scaling: bool = option(False, "Also time over image size and over count, and fit exponents.", "--scaling")
     largest: float = option(33.0, "Of --scaling, megapixels.", "--largest", metavar="MPX", ge=0.01, le=1000)

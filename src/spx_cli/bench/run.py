@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from spx_cli.bench import machine
+from spx_cli.bench.papers import PaperTable, reproduce
 from spx_cli.bench.stand import Stand, stand
 from spx_cli.bench.sweep import COUNTS, SIZES, exponent, over_counts, over_sizes, show
 from spx_cli.bench.timing import BUSY, LEAST, Heat, Trial, combine, race
@@ -34,7 +36,7 @@ class BenchDocument(Outcome):
     summary : as in an evaluation, and the speed. NaN for a contender that could not be timed.
     at : scores at equal count, interpolated along the achieved ones; with peers these are at the counts asked for.
     speed : times for each method, count and image size. sizes, counts : of a scaling run. exponents : of those.
-    busy : whose times vary too much to be trusted.
+    busy : whose times vary too much to be trusted. papers : tables of papers, where they are asked for.
     """
 
     command: ClassVar[str] = "spx bench"
@@ -45,6 +47,7 @@ class BenchDocument(Outcome):
     counts: list[Row]
     exponents: list[Row]
     busy: list[str]
+    papers: Sequence[PaperTable] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -80,6 +83,10 @@ class BenchDocument(Outcome):
         """Yield what a report as JSON holds besides."""
         yield from (("speed", self.speed), ("sizes", self.sizes), ("counts", self.counts))
         yield "exponents", self.exponents
+        yield (
+            "papers",
+            [dict(zip(t.head, row, strict=True)) | {"table": t.title} for t in self.papers for row in t.rows],
+        )
 
     def label_map(self, entry: Entry, method: str, count: int) -> tuple[Image, Labels]:
         """Return the image of an entry and a contender's map of it, made anew."""
@@ -161,6 +168,16 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
         exponents=speed.exponents(),
         busy=busy,
     )
+
+
+def with_papers(
+    document: BenchDocument, scoring: Scoring, options: BenchOptions, flows: Sequence[Path], progress: Progress
+) -> BenchDocument:
+    """Return the document with the tables of the papers, for the methods that it is about."""
+    methods = [s.method for s in scoring.sources if isinstance(s, Segmenter) and s.name not in document.header["peers"]]
+    threads = document.header["bench"]["threads"]
+    found = reproduce(methods, scoring.dataset, document.summary, options, threads, flows, progress)
+    return replace(document, papers=found.tables, failures=[*document.failures, *found.failures])
 
 
 def spaced(entries: Sequence[Entry], number: int) -> list[Entry]:

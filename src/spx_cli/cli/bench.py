@@ -45,6 +45,19 @@ Images = Annotated[
     Path | None,
     typer.Option("--images", metavar="DIR", help="Folder of images without annotations.", show_default=False),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="papers: the tables of LNS-Net, SEN, SSN, SIN and RIM, theirs beside ours, on BSDS500; by default of all "
+        "methods, on 20 images.",
+    ),
+]
+Flows = Annotated[
+    list[Path] | None,
+    typer.Option("--flow", metavar="DIR", help="With --preset papers: Middlebury or Sintel flow; repeatable."),
+]
 Tolerance = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,6 +76,8 @@ def bench(
     method: MethodNames = None,
     segments: Counts = None,
     peer: Peers = None,
+    preset: Preset = None,
+    flow: Flows = None,
     param: _options.Params = None,
     device: _options.Device = None,
     seed: _options.Seed = None,
@@ -103,7 +118,9 @@ def bench(
         if options.layout != "folder" or options.split:
             raise ParameterError("--layout and --split are about --data")
         options = replace(options, metrics=options.metrics or ("ev", "co", "components"))
-    names = method or ([] if peer else ["slic"])
+    if preset and segments:
+        raise ParameterError("--preset says which counts; leave out -k")
+    names = method or ([] if peer or preset else ["slic"])
     if param and len(names) != 1:
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
     methods = [_make(name, param, device, seed) for name in names]
@@ -114,6 +131,8 @@ def bench(
             segments or [200],
             options,
             peers=peer or [],
+            preset=preset,
+            flows=flow or [],
             conditions=conditions,
             progress=tell,
         )

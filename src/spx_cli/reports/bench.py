@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from spx_cli.bench.papers import Cell, PaperTable
 from spx_cli.bench.run import BenchDocument, spaced
 from spx_cli.datasets import Entry
 from spx_cli.errors import SpxError
@@ -47,6 +48,9 @@ def write_markdown(report: Report[BenchDocument], file: TextIO) -> None:
     if report.document.exponents:
         file.write("\nTime grows as a power of size and of count:\n\n")
         tables.write_markdown(file, exponents(report.document))
+    for table in report.document.papers:
+        file.write(f"\n#### {table.title}\n\n{table.text}\n\n")
+        tables.write_markdown(file, printed(table))
 
 
 def write_html(report: Report[BenchDocument], file: TextIO) -> None:
@@ -73,9 +77,24 @@ def write_html(report: Report[BenchDocument], file: TextIO) -> None:
             yield Section(
                 "Scaling", [Note("The power of size, and of count, with which time grows."), exponents(document)]
             )
+        for table in document.papers:
+            yield Section(table.title, [Note(table.text), printed(table)])
         yield Section("Pictures", _wall(document, names))
 
     write_page(page(report, sections(), live=True), file)
+
+
+def printed(table: PaperTable) -> Table:
+    """Return a table of a paper for people."""
+    return Table(table.head, [[_printed(cell) for cell in row] for row in table.rows])
+
+
+def _printed(cell: Cell) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return "-"
+    if isinstance(cell, float):
+        return f"{cell:.4f}" if abs(cell) < 1 else f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+    return str(cell)
 
 
 def exponents(document: BenchDocument) -> Table:
