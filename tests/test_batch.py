@@ -193,6 +193,12 @@ def test_the_suffix_of_out_decides_on_the_format(photos):
     assert len(np.unique(np.load("x/y.npy"))) == 4
 
 
+def test_a_pipe_takes_any_format_and_is_never_in_the_way(photos):
+    os.mkfifo("pipe")
+    assert plan(["photos/a.png"], "pipe", SegmentOptions(), None, False, LABELS).format == "png"
+    assert plan(["photos/a.png"], "pipe", SegmentOptions(), "csv", False, LABELS).format == "csv"
+
+
 def test_one_image_into_a_folder(photos):
     assert segment("photos/a.png", "out", format="npz")[0].output == "out/a.npz"
 

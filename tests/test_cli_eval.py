@@ -277,6 +277,16 @@ def test_a_run_is_its_own_baseline(spx, data, tmp_path):
     assert spx(*data, "--baseline", "nowhere.json").code == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "file"), [("--json", "."), ("--csv", "nowhere/rows.csv"), ("--html", "nowhere/page.html")]
+)
+def test_a_report_that_could_not_be_written_is_refused_before_the_work(spx, data, option, file):
+    StandIn.groups.clear()
+    code, _, err = spx(*data, option, file)
+    assert (code, StandIn.groups) == (1, [])
+    assert f"{file}: cannot be written" in err
+
+
 def test_a_gate_on_nothing_fails(spx, tmp_path):
     add(tmp_path / "data", "a", halves(), 0)
     (tmp_path / "data/images/a.png").write_bytes(b"")

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from spx_cli.errors import SpxError
-from spx_cli.io.files import atomic, sweep
+from spx_cli.io.files import atomic, check_output, sweep
 
 
 def write(path, data=b"new"):
@@ -60,8 +60,9 @@ def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
     for name in ("folder", "loop", "file/below"):
-        with pytest.raises(SpxError, match=f"{name}: cannot be written: "):
-            write(tmp_path / name)
+        for refuse in (write, check_output):
+            with pytest.raises(SpxError, match=f"{name}: cannot be written: "):
+                refuse(tmp_path / name)
     assert (tmp_path / "folder").is_dir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "loop"]
 

@@ -151,6 +151,15 @@ def test_grid_never_exceeds_the_count(size):
         assert grid.columns <= size[1]
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "cells"),
+    [((100, 300), 75, (5, 15)), ((300, 100), 80, (15, 5)), ((1, 9), 4, (1, 4)), ((9, 1), 4, (4, 1))],
+)
+def test_cells_are_about_squares(size, count, cells):
+    grid = ssn.seed_grid(size, count)
+    assert (grid.rows, grid.columns) == cells
+
+
 def test_folding_changes_nothing():
     torch.manual_seed(0)
     network = create("ssn").build().train()

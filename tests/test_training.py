@@ -2,6 +2,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, safe_open
 
 from spx_cli.datasets import Sample
 from spx_cli.datasets.folder import Folder
-from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, TrainingError, WeightsError
+from spx_cli.errors import DataError, LabelError, MissingExtra, OutputError, ParameterError, TrainingError, WeightsError
 from spx_cli.methods import create
 from spx_cli.methods._recipe import Recipe
 from spx_cli.metrics import score
@@ -284,6 +285,23 @@ def test_a_loss_that_is_not_a_number_names_the_batch_and_spares_the_checkpoint(t
 def test_out_with_a_run_is_refused_without_resume(straight):
     with pytest.raises(ParameterError, match="--resume"):
         run(straight[0])
+
+
+def test_out_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("file", "file/below"):
+        with pytest.raises(OutputError, match=f"{name}: cannot be written"):
+            run(tmp_path / name)
+
+
+def test_a_damaged_log_keeps_its_whole_lines(straight, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(straight[0], out)
+    with (out / "log.jsonl").open("ab") as log:
+        log.write(b'[1]\n{"step": "six"}\n\xff\xfe{\n{"ste')
+    before = read_log(straight[0])
+    run(out, replace(RECIPE, steps=RECIPE.steps + 1), resume=True)
+    assert read_log(out)[: len(before)] == before
 
 
 @pytest.mark.parametrize(

@@ -111,11 +111,13 @@ def _file(out: str | Path | None, one: bool, kind: Kind) -> Path | None:
         return None
     path = Path(out)
     known = [suffix for suffixes in kind.formats.values() for suffix in suffixes]
-    return path if path.is_file() or (one and path.suffix) or path.suffix.lower() in known else None
+    return path if path.exists() or (one and path.suffix) or path.suffix.lower() in known else None
 
 
 def _format_of(file: Path, format: str | None, kind: Kind) -> str:
     """Return `format`, or what the suffix says; they must agree, for the suffix decides when the map is read."""
+    if _is_stream(file):
+        return format or "png"
     suffix = file.suffix.lower()
     if format is not None:
         if suffix not in kind.formats[format]:
@@ -126,6 +128,11 @@ def _format_of(file: Path, format: str | None, kind: Kind) -> str:
             return name
     known = [suffix for suffixes in kind.formats.values() for suffix in suffixes]
     raise unknown(f"suffix of a {kind.name}", suffix, known)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether there is a pipe or a device, which is written to and which nobody reads by its suffix."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _task(item: Input, output: Path, picture: bool, kind: Kind) -> Task:
@@ -157,7 +164,7 @@ def _place(path: Path) -> tuple[int, int] | Path:
 
 
 def _check_free(tasks: Sequence[Task], manifest: Manifest | None) -> None:
-    taken = [task.output for task in tasks if any(path.exists() for path in task.outputs())]
+    taken = [task.output for task in tasks if any(path.exists() and not _is_stream(path) for path in task.outputs())]
     if manifest:
         taken = [path for path in taken if not manifest.get(path)]
     if taken:

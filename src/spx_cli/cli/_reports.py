@@ -70,10 +70,18 @@ AsHtml = Annotated[str, report("--html", "A page with curves and pictures")]
 
 
 def wanted(**files: str) -> dict[str, str]:
-    """Return the reports that are asked for, by kind; ParameterError where several would go to standard output."""
+    """Return the reports that are asked for, by kind.
+
+    Raises ParameterError where several would go to standard output, OutputError where a file could not be written.
+    """
+    from spx_cli.io.files import check_output
+
     outputs = {kind: file for kind, file in files.items() if file}
     if list(outputs.values()).count(STDOUT) > 1:
         raise ParameterError("only one report fits on standard output; give the others a file")
+    for file in outputs.values():
+        if file != STDOUT:
+            check_output(file)
     return outputs
 
 
@@ -94,7 +102,7 @@ def curve_file(curve: Path | None) -> dict[str, str]:
     kinds = {".csv": "curve", ".svg": "curve.svg"}
     if curve.suffix.lower() not in kinds:
         raise ParameterError(f"--curve writes .csv or .svg, not {curve.name}")
-    return {kinds[curve.suffix.lower()]: str(curve)}
+    return wanted(**{kinds[curve.suffix.lower()]: str(curve)})
 
 
 def benchmark(

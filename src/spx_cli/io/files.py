@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image as pillow
 
-from spx_cli.errors import FormatError, SpxError
+from spx_cli.errors import FormatError, OutputError, SpxError
 
 try:
     import fcntl
@@ -86,16 +86,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     So a file under its final name is always complete, whatever kills the process. A link stays, and the file that it
     names is replaced; a pipe or a device is written to. The temporary name starts with a dot and ends in `.part`.
-    Raises SpxError, naming `path`, when the system refuses (permission, full disk, no such folder) or `path` is a
+    Raises OutputError, naming `path`, when the system refuses (permission, full disk, no such folder) or `path` is a
     folder or the like.
 
     >>> with atomic("/no/such/folder/labels.png") as temporary:
     ...     temporary.write_bytes(b"...")
     Traceback (most recent call last):
-    spx_cli.errors.SpxError: /no/such/folder/labels.png: cannot be written: No such file or directory
+    spx_cli.errors.OutputError: /no/such/folder/labels.png: cannot be written: No such file or directory
     """
     final = Path(path)
-    try:
+    with writing(final):
         is_stream = _is_stream(final)
         target = Path(os.path.realpath(final))
         with _temporary(Path(tempfile.gettempdir()) if is_stream else target.parent) as temporary:
@@ -108,8 +108,31 @@ def atomic(path: str | Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             temporary.replace(target)
             _sync(target.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a refusal by the system into an OutputError that names `path`."""
+    try:
+        yield
     except OSError as error:
-        raise SpxError(f"{final}: cannot be written: {reason(error)}") from error
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def check_output(path: str | Path) -> None:
+    """Raise before the work what `atomic` would raise after it, where that is known."""
+    with writing(Path(path)):
+        if not _is_stream(Path(path)):
+            with _temporary(Path(os.path.realpath(path)).parent):
+                pass
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there; OutputError where the system refuses."""
+    with writing(path):
+        if path.exists() and not path.is_dir():
+            raise OSError("it is no folder")
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def _is_stream(final: Path) -> bool:

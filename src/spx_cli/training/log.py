@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spx_cli.errors import MissingExtra, TrainingError
-from spx_cli.io import atomic
+from spx_cli.io.files import atomic, writing
 from spx_cli.training.processes import World
 
 LOG = "log.jsonl"
@@ -64,24 +64,24 @@ class Log:
         Lines of steps after it, which are about to be made again, are dropped, and a line cut off by a kill.
         """
         kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
+        for line in self._path.read_bytes().splitlines() if self._path.exists() else ():
             try:
                 known = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if known.get("step", 0) <= step:
-                kept.append(line + "\n")
-                self._seconds = known.get("seconds", self._seconds)
+                if known.get("step", 0) <= step:
+                    kept.append(line + b"\n")
+                    self._seconds = float(known.get("seconds", self._seconds))
+            except (ValueError, AttributeError, TypeError, RecursionError):
+                continue  # torn, or of somebody else
         if kept:
             with atomic(self._path) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+                temporary.write_bytes(b"".join(kept))
         self.write({"start": step, **about})
         self._since = time.monotonic()
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line; what is not finite becomes null."""
+        """Append a line; what is not finite becomes null. OutputError where the system refuses."""
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        with self._path.open("a", encoding="utf-8") as log:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(finite) + "\n")
 
     def add(self, step: int, ids: list[str], loss: Tensor, norm: Tensor) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spx_cli._version import __version__
 from spx_cli.device import turn
 from spx_cli.errors import OutOfMemory, ParameterError
-from spx_cli.io import sweep
+from spx_cli.io.files import make_folder, sweep
 from spx_cli.methods._association import labels_below
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod
@@ -75,7 +75,7 @@ def train(
         validation = Validation(method, recipe, val_samples, world)
         writes = world.rank == 0
         if writes:
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             sweep(out)
         with (
             Feed(pairs, recipe, world, state.step, repeat=method.steps_per_batch) as feed,

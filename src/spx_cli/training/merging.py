@@ -31,7 +31,7 @@ from spx_cli.color import POSITION
 from spx_cli.contours.guide import open_guide
 from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
-from spx_cli.io import atomic, sweep
+from spx_cli.io.files import atomic, make_folder, sweep
 from spx_cli.methods._merging import load_judge, save_judge
 from spx_cli.methods._recipe import TomlRecipe
 from spx_cli.methods.base import Method
@@ -292,7 +292,7 @@ def _open_run(out: Path, about: Mapping[str, str], *, resume: bool) -> None:
         if changed:
             raise ParameterError(f"cannot resume {out}: {'; '.join(changed)}")
     for folder in ("cases", "rounds"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(out / folder)
         sweep(out / folder)
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(dict(about)), encoding="utf-8")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spx_cli.errors import WeightsError
-from spx_cli.io import atomic
-from spx_cli.io.files import DAMAGE
+from spx_cli.io.files import DAMAGE, atomic, make_folder
 from spx_cli.registry import unknown
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ def save(file: Path, state: "Mapping[str, Tensor]", about: Mapping[str, str]) ->
     from safetensors.torch import save as serialise
 
     content = serialise({k: v.detach().cpu().contiguous() for k, v in state.items()}, dict(about))
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with atomic(file) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
