@@ -77,6 +77,7 @@ def test_resume(folder, capsys):
         (["--recipe", "papper"], 2, "unknown recipe 'papper'; did you mean 'paper'?"),
         (["--set", "lrr=1"], 2, "unknown parameter of the recipe 'lrr'; did you mean 'lr'?"),
         (["--set", "lr=fast"], 2, "lr must be float, not 'fast'"),
+        (["--lr", "0"], 2, "lr must be > 0 and <= 100, not 0.0"),
         (["--lr", "-1"], 2, "lr must be > 0 and <= 100, not -1.0"),
         (["--amp", "fp8"], 2, "amp must be one of none, tf32, bf16"),
         (["--layout", "foulder"], 2, "did you mean 'folder'?"),

@@ -55,9 +55,10 @@ def test_match_refuses_maps_of_two_sizes():
         match(np.zeros((2, 3), bool), np.zeros((3, 2), bool), 1)
 
 
-def test_suppress_keeps_the_crest_of_a_slanting_line():
+@pytest.mark.parametrize("slope", [0.4, 0.6, -0.6])
+def test_suppress_keeps_the_crest_of_a_slanting_line(slope):
     y, x = np.mgrid[:40, :60]
-    across = (y - 20 - 0.4 * (x - 30)) / np.hypot(1, 0.4)
+    across = (y - 20 - slope * (x - 30)) / np.hypot(1, slope)
     soft = np.exp(-(across**2) / 8).astype(np.float32)
     crest = suppress(soft)
     inner = np.s_[4:-4, 4:-4]

@@ -279,6 +279,15 @@ def test_nyu_splits_come_from_the_official_lists(tmp_path):
     assert [e.id for e in open_dataset("nyuv2", tmp_path, "train").entries] == ["0002"]
 
 
+def test_nyu_leaves_out_sixteen_pixels_at_each_side(tmp_path):
+    stored = np.arange(480 * 640).reshape(480, 640) % 251
+    for folder in ("images", "labels"):
+        ids(tmp_path / folder / "0001.png", stored)
+    sample = open_dataset("nyuv2", tmp_path)[0]
+    for found in (sample.image[..., 0], sample.truths[0]):
+        assert np.array_equal(found, stored[16:-16, 16:-16])
+
+
 def test_nyu_needs_images_larger_than_the_crop(tmp_path):
     picture(tmp_path / "images/0001.png")
     ids(tmp_path / "labels/0001.png", halves())

@@ -40,6 +40,13 @@ def test_the_native_count_leaves_no_debris(labels, data):
     assert np.bincount(finished.ravel()).min() >= min(int(SMALL * labels.size / n), labels.size)
 
 
+@pytest.mark.parametrize(("size", "kept"), [(5, 2), (6, 3)])
+def test_debris_is_what_has_less_than_six_hundredths_of_the_mean_size(size, kept):
+    labels = np.repeat([0, 1, 2], [150, size, 150 - size])[None]
+    found = finish(Assignment(labels, features_of(labels)), 3, exact=False)
+    assert found.max() + 1 == kept
+
+
 def test_regions_are_only_merged_when_there_are_too_many():
     labels = np.repeat(np.arange(4), 5)[None].repeat(3, 0)
     merged = finish(Assignment(labels, features_of(labels)), 2)

@@ -138,6 +138,12 @@ def test_debris_joins_its_most_similar_neighbour():
     np.testing.assert_allclose(contract(graph, into).means(FEATURES)[:, 0], [0, 9.6])
 
 
+def test_debris_that_joins_debris_is_as_large_as_both():
+    labels = np.array([[0, 0, 0, 0, 1, 2, 3, 4, 4, 4, 4]])
+    features = np.array([[0, 0, 0, 0, 49, 50, 51, 99, 99, 99, 99]], np.float32)[..., None]
+    assert absorb(region_graph(labels, features), 3, 1, 0.0).tolist() == [0, 1, 1, 1, 2]
+
+
 @given(label_maps(max_side=10, max_id=3), st.integers(1, 8), st.integers(1, 5))
 def test_no_debris_is_left_unless_the_count_forbids(labels, min_size, n_regions):
     graph = region_graph(labels, np.random.default_rng(2).normal(size=(*labels.shape, 1)).astype(np.float32))

@@ -25,6 +25,7 @@ from spx_cli.errors import DataError, LabelError, MissingExtra, OutputError, Par
 from spx_cli.methods import create
 from spx_cli.methods._recipe import Recipe
 from spx_cli.metrics import score
+from spx_cli.training.augment import index
 from spx_cli.training.loop import rate, train
 from spx_cli.training.processes import World
 from spx_cli.training.samples import Pairs, make_batch, open_samples
@@ -150,6 +151,13 @@ def test_processes_share_the_images_of_a_validation(monkeypatch):
     read, (first, n), also_read, (second, m) = told
     assert (read, also_read) == ((3,), (2,))
     assert (first + second) / (n + m) == pytest.approx(alone)
+
+
+def test_a_batch_holds_the_samples_of_its_positions():
+    pairs = Pairs(samples(5))
+    for first in (0, 7):
+        wanted = [pairs[index(RECIPE.seed, at, len(pairs))].id for at in range(first, first + RECIPE.batch_size)]
+        assert make_batch(pairs, RECIPE, first).ids == wanted
 
 
 def test_every_annotation_is_a_sample_and_ignored_pixels_are_marked():

@@ -134,6 +134,8 @@ def _parts(size, n_regions):
             low = middle
         else:
             high = middle
+    # At that size quotients that are whole numbers round this way and that; a little above they do not.
+    high *= 1 + 1e-9
     total = 0
     for i in range(count):
         parts[i] = max(1, int(size[i] / high))
