@@ -76,3 +76,17 @@ def test_pairs_across_a_border_come_to_cost_more():
     assert losses[-1] < 0.6 * losses[0]
     used = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters()]
     assert all(used)
+
+
+def test_a_large_image_is_seen_in_pieces(monkeypatch):
+    image = np.random.default_rng(0).integers(90, 120, (150, 200, 3)).astype(np.uint8)
+    image[:, 90:] += 100
+    method = create("elm", device="cpu")
+    whole = method.assign(image, 20)
+    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 64)
+    monkeypatch.setattr("spx_cli.methods._torch._AROUND", 64)
+    pieces = method.assign(image, 20)
+    np.testing.assert_array_equal(pieces.labels, whole.labels)
+    assert not np.array_equal(pieces.contours, whole.contours)
+    assert np.abs(pieces.contours - whole.contours).mean() < 0.03
+    assert np.abs(pieces.embedding - whole.embedding).mean() < 0.1 * np.abs(whole.embedding).mean()

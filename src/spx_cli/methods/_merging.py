@@ -39,7 +39,7 @@ def judge_for(assignment: Assignment, merge: str, border_price: float) -> Judge 
     source = BUNDLED[*seen, assignment.edges] if merge == LOSS else merge
     judge, made_for = load_judge(source)
     if made_for != seen:
-        raise WeightsError(f"{weights.path(source)} looks at {_spoken(*made_for)}, but there is {_spoken(*seen)}")
+        raise WeightsError(f"{weights.path(source)} looks at {_spoken(*made_for)}, but here are {_spoken(*seen)}")
     return judge._replace(border_price=border_price)
 
 

@@ -3,7 +3,7 @@
 import copy
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import product
@@ -27,6 +27,23 @@ from spx_cli.types import Assignment, Contours, Image, Labels
 
 # Sides of the pieces in which contours of large images are seen, and what is seen around each, in pixels.
 _PIECE, _AROUND = 1536, 256
+
+Window = tuple[slice, slice]
+
+
+def pieces(size: tuple[int, int]) -> Iterator[tuple[Window, Window, Window]]:
+    """Return the pieces in which large images are seen, so that memory does not grow with them.
+
+    Each is a window of an image of (height, width) = size, the same with what is seen around it, and where it lies in
+    that. Images of up to 1,536 pixels a side are one piece.
+    """
+    for corner in product(*(range(0, side, _PIECE) for side in size)):
+        starts = [max(c - _AROUND, 0) for c in corner]
+        ends = [min(c + _PIECE, side) for c, side in zip(corner, size, strict=True)]
+        y, x = map(slice, corner, ends)
+        top, left = (slice(start, end + _AROUND) for start, end in zip(starts, ends, strict=True))
+        below, right = (slice(c - s, e - s) for c, s, e in zip(corner, starts, ends, strict=True))
+        yield (y, x), (top, left), (below, right)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +135,10 @@ class TorchMethod(Method):
         Large images are seen in pieces that overlap, so that memory does not grow with them.
         """
         check_image(image)
-        height, width, _ = image.shape
-        out = np.empty((height, width), np.float32)
-        for y, x in product(range(0, height, _PIECE), range(0, width, _PIECE)):
-            # Each piece with what the network sees around it; only what lies inside it is kept.
-            top, left = max(y - _AROUND, 0), max(x - _AROUND, 0)
-            seen = image[top : y + _PIECE + _AROUND, left : x + _PIECE + _AROUND]
-            piece = self._contour_piece(np.ascontiguousarray(seen), scales, mirrored)
-            out[y : y + _PIECE, x : x + _PIECE] = piece[y - top :, x - left :][:_PIECE, :_PIECE]
+        out = np.empty(image.shape[:2], np.float32)
+        for piece, around, inside in pieces(image.shape[:2]):
+            seen = np.ascontiguousarray(image[around])
+            out[piece] = self._contour_piece(seen, scales, mirrored)[inside]
         return out
 
     def _contour_piece(self, image: Image, scales: Sequence[float], mirrored: bool) -> Contours:

@@ -30,7 +30,7 @@ from spx_cli.methods._merging import LOSS
 from spx_cli.methods._pairs import PairLoss
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._spixelnet import normalise
-from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
+from spx_cli.methods._torch import TorchMethod, pieces, stack, tensor_to_lab
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -96,16 +96,21 @@ class ELM(TorchMethod):
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the cells of FCN, with the contours of both networks and the embedding along which to merge them."""
-        height, width, _ = images[0].shape
+        size = images[0].shape[:2]
         fine = self._fine.assign_batch(images, n_segments)
-        with torch.inference_mode():
-            out: Outputs = self.network(normalise(padded(stack(images, self.where), CELL)))
-            contours = [enlarged(c.float().sigmoid(), out.embedding.shape[2:]) for c in out.contours]
-            seen = torch.cat(contours, 1)[:, :, :height, :width].cpu().numpy()
-            embedding = out.embedding[:, :, :height, :width].permute(0, 2, 3, 1).float().contiguous().cpu().numpy()
+        contours = np.empty((len(images), len(SCALES) + 1, *size), np.float32)
+        embedding = np.empty((len(images), *size, self.embedding), np.float32)
+        for (y, x), around, (below, right) in pieces(size):
+            with torch.inference_mode():
+                seen = stack([np.ascontiguousarray(image[around]) for image in images], self.where)
+                out: Outputs = self.network(normalise(padded(seen, CELL)))
+                chances = torch.cat([enlarged(c.float().sigmoid(), out.embedding.shape[2:]) for c in out.contours], 1)
+                contours[:, :-1, y, x] = chances[:, :, below, right].cpu().numpy()
+                embedding[:, y, x] = out.embedding[:, :, below, right].permute(0, 2, 3, 1).float().cpu().numpy()
+        contours[:, -1] = [one.contours for one in fine]
         return [
-            one._replace(contours=np.concatenate([contour, np.asarray(one.contours)[None]]), embedding=vectors)
-            for one, contour, vectors in zip(fine, seen, embedding, strict=True)
+            one._replace(contours=seen, embedding=vectors)
+            for one, seen, vectors in zip(fine, contours, embedding, strict=True)
         ]
 
     @cached_property
