@@ -22,6 +22,7 @@ from safetensors.torch import load_file, safe_open
 from spx_cli.datasets import Sample
 from spx_cli.datasets.folder import Folder
 from spx_cli.errors import DataError, LabelError, MissingExtra, OutputError, ParameterError, TrainingError, WeightsError
+from spx_cli.io.files import alone_in
 from spx_cli.methods import create
 from spx_cli.methods._recipe import Recipe
 from spx_cli.metrics import score
@@ -300,6 +301,12 @@ def test_out_that_is_no_folder_is_refused(tmp_path):
     for name in ("file", "file/below"):
         with pytest.raises(OutputError, match=f"{name}: cannot be written"):
             run(tmp_path / name)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with alone_in(tmp_path), pytest.raises(OutputError, match="another process is writing there"):
+        run(tmp_path)
+    assert run(tmp_path)[-1].step == RECIPE.steps
 
 
 def test_a_damaged_log_keeps_its_whole_lines(straight, tmp_path):

@@ -127,6 +127,25 @@ def check_output(path: str | Path) -> None:
                 pass
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process, where the system can; OutputError where another one has it."""
+    with writing(folder):
+        handle = os.open(folder, os.O_RDONLY) if fcntl else -1
+    try:
+        if fcntl:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"{folder}: another process is writing there") from None
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        if fcntl:
+            os.close(handle)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, unless it is there; OutputError where the system refuses."""
     with writing(path):

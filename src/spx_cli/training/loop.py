@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from spx_cli._version import __version__
 from spx_cli.device import turn
 from spx_cli.errors import OutOfMemory, ParameterError
-from spx_cli.io.files import make_folder, sweep
+from spx_cli.io.files import alone_in, make_folder, sweep
 from spx_cli.methods._association import labels_below
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod
@@ -78,6 +79,7 @@ def train(
             make_folder(out)
             sweep(out)
         with (
+            alone_in(out) if writes else nullcontext(),
             Feed(pairs, recipe, world, state.step, repeat=method.steps_per_batch) as feed,
             Log(out, world, tensorboard=tensorboard) as log,
         ):
