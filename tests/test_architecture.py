@@ -101,6 +101,16 @@ def test_a_command_imports_only_what_it_needs(code, heavy, tmp_path):
     assert result.stderr.split() == []
 
 
+@pytest.mark.parametrize("command", ["segment a.png -k 2", "eval --data . -m slic -k 2 --metric ev -q", "train slic"])
+def test_garbage_is_collected_once_a_command_is_at_work(command, tmp_path):
+    pillow.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    pillow.new("L", (2, 2)).save(tmp_path / "a_label.png")
+    code = f"import atexit, gc, sys; sys.argv += {command.split()}; from spx_cli.__main__ import main; "
+    code += "atexit.register(lambda: print(gc.isenabled(), file=sys.stderr)); main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.stderr.splitlines()[-1] == "True"
+
+
 def test_no_public_name_is_that_of_a_module():
     modules = {path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
     assert not modules & set(spx_cli.__all__)

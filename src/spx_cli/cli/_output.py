@@ -1,5 +1,6 @@
 """How results and notes reach the user: data on stdout, everything else on stderr; rich only on a terminal."""
 
+import gc
 import json
 import logging
 import sys
@@ -44,6 +45,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     Console().print(drawn)
 
 
+def collect_garbage() -> None:
+    """Search for garbage from now on, as `__main__` has put off, but not in what there is: imports made most of it."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 @contextmanager
 def progress(unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Give a function to tell how many units of how many are done; on a terminal it moves a bar.
@@ -51,7 +59,7 @@ def progress(unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     A method that takes long for one image has a second bar meanwhile.
     """
     if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total: collect_garbage()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
@@ -68,6 +76,7 @@ def progress(unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
         task, inner = (bar.add_task(what, total=None, visible=False) for what in (unit, "steps"))
 
         def tell(done: int, total: int) -> None:
+            collect_garbage()
             bar.update(task, completed=done, total=total, visible=total > 1)
             bar.reset(inner, visible=False)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spx_cli.cli import _options
-from spx_cli.cli._output import log_to_stderr, note, print_json
+from spx_cli.cli._output import collect_garbage, log_to_stderr, note, print_json
 from spx_cli.options import ReadOptions
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def train(
     from spx_cli.errors import ParameterError
     from spx_cli.methods._merging import OWNER
 
+    collect_garbage()
     if method == OWNER:
         alien = {"--val-split": val_split, "--crop": crop, "--amp": amp, "--weights": weights}
         alien |= {"--half": half or None, "--tensorboard": tensorboard or None}
