@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from spx_cli.methods._muon import Muon, orthogonalise
 from spx_cli.training.loop import train
-from spx_cli.training.muon import Muon, orthogonalise
 from trainee import RECIPE, Trainee, samples
 
 

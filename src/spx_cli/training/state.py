@@ -18,9 +18,9 @@ from spx_cli._version import __version__
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.io import atomic
 from spx_cli.io.files import DAMAGE
+from spx_cli.methods._muon import Muon
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod, fill
-from spx_cli.training.muon import Muon
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.safetensors", "last.safetensors"
 # What a resumed run may change: no weight depends on it, but for steps, which stretch or shorten the rest of the run.
