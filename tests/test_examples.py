@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import spx_cli
 
@@ -94,3 +95,49 @@ def test_an_explanation_finds_the_regions_that_count():
     assert set(weights.argsort()[-2:]) == {3, 11}
     pictured = example.tint(image, labels, weights)
     assert pictured.shape == image.shape
+
+
+def blob():
+    """A red blob amid green, and where it is, (40, 60)."""
+    y, x = np.indices((40, 60))
+    inside = (y - 20) ** 2 + (x - 33) ** 2 < 81
+    noise = np.random.default_rng(0).integers(0, 20, (40, 60, 3))
+    return (np.where(inside[..., None], (190, 60, 50), (60, 150, 70)) + noise).astype(np.uint8), inside
+
+
+def test_what_differs_from_the_background_is_salient():
+    saliency = import_module("saliency")
+    image, inside = blob()
+    found = saliency.saliency(image, spx_cli.segment(image, "slic", 60))
+    assert (found.min(), found.max()) == (0, 1)
+    assert found[inside].mean() > 0.7
+    assert found[~inside].mean() < 0.1
+    flat = np.full((40, 60, 3), 99, np.uint8)
+    assert not saliency.saliency(flat, spx_cli.segment(flat, "slic", 20)).any()
+
+
+def test_what_spans_the_frame_is_more_connected_to_it_than_what_hardly_touches_it():
+    saliency = import_module("saliency")
+    labels = np.zeros((6, 9), np.int32)
+    labels[2:6, 3:6] = 1
+    labels[3, 4] = 2
+    near = saliency.touching(labels)
+    assert near.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
+    between = 100.0 * (1 - np.eye(3))
+    frame = np.array([True, True, False])
+    assert np.allclose(saliency.frame_connectivity(between, near, frame), [1, 1, 0])
+    between[:2, :2] = 0  # as if of one colour: two regions span each other
+    assert np.allclose(saliency.frame_connectivity(between, near, frame), [2**0.5, 2**0.5, 0], atol=1e-6)
+
+
+def test_the_table_of_saliency(tmp_path, capsys):
+    saliency = import_module("saliency")
+    image, inside = blob()
+    for folder, picture in (("images", image), ("ground_truth_mask", inside.astype(np.uint8) * 255)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture).save(tmp_path / folder / ("1.jpg" if folder == "images" else "1.png"))
+    saliency.main([str(tmp_path), "-m", "slic", "-k", "50", "-k", "200"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] + row[1] + row[2] for row in rows] == ["| slic501", "| slic2001"]
+    assert all(float(row[3]) < 0.1 for row in rows)
+    assert [row[4] for row in rows] == ["- |", "0.1719 |"]
