@@ -16,12 +16,13 @@ from spx_cli.bench import peers, published
 from spx_cli.bench.papers import complexity, open_flow, reproduce
 from spx_cli.bench.peers import PEERS, Peer, installed, open_peers
 from spx_cli.bench.run import spaced
-from spx_cli.bench.stand import Died, Took
-from spx_cli.bench.sweep import COUNTS, exponent, of_size, over_counts, over_sizes
-from spx_cli.bench.timing import Heat, Trial, combine, race
+from spx_cli.bench.stand import Died, Took, stand
+from spx_cli.bench.sweep import COUNTS, exponent, of_size, over_counts, over_sizes, show
+from spx_cli.bench.timing import Heat, Trial, combine, is_busy, race
 from spx_cli.datasets import Entry, open_dataset
 from spx_cli.errors import DataError, LabelError, MissingExtra, ParameterError, SpxError, UnknownName
 from spx_cli.evaluation.gates import Conditions
+from spx_cli.evaluation.sources import Segmenter
 from spx_cli.io import write_labels
 from spx_cli.methods import METHODS
 from spx_cli.options import BenchOptions
@@ -116,6 +117,18 @@ def test_numbers_of_several_images():
     assert row["ratio"] == pytest.approx(2)
     assert row["spread"] == pytest.approx((0.1 / 0.2 + 0.1 / 0.6) / 2)
     assert row["peak_mb"] == 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "busy"),
+    [
+        ([1.0, 1.0, 1.05, 1.1, 1.1], False),
+        ([1.0, 1.0, 1.5, 2.0, 2.0], True),  # the quartiles lie apart
+        ([1.0, 9.0, 9.0, 9.0, 9.0], True),  # they do not, but hardly a call was undisturbed
+    ],
+)
+def test_a_busy_machine_is_told(seconds, busy):
+    assert is_busy(combine([Trial(0.1, seconds)])) == busy
 
 
 # Scaling
@@ -315,17 +328,21 @@ def test_a_run_with_a_peer(spx, data):
     assert {row["k_requested"] for row in document["rows"]} == {2, 4, 16, 32}
 
 
-def test_a_process_that_dies_is_a_failure_and_the_rest_is_told(spx, data, tmp_path):
+def test_a_process_that_dies_is_told_and_never_called_again():
     blue = np.zeros((24, 32, 3), np.uint8)
-    blue[..., 2] = 255  # the stand-in dies of it, where it runs in a process of its own
-    (tmp_path / "blue").mkdir()
-    Image.fromarray(blue).save(tmp_path / "blue/x.png")
-    Image.fromarray(blue // 2).save(tmp_path / "blue/y.png")
-    code, out, err = spx("bench", "--images", "blue", "-m", "standin", "-j", 2, "--csv", "--repeats", 3)
-    assert code == 1
-    assert "the process of standin died" in err
-    assert "the worker that scored x died" in err
-    assert out.splitlines()[0].startswith("method,k_requested,k,image,annotation,ev")
+    with stand(Segmenter("standin", StandIn(), (4,), False, "standin"), 1) as here:
+        here.show(blue, ENTRY)
+        took = here.take(4)
+        assert took.k == 4
+        assert took.seconds > 0
+        assert took.peak_mb > 10
+        blue[..., 2] = 255  # the stand-in dies of it
+        failures = []
+        assert show([here], blue, ENTRY, failures) == [here]
+        with pytest.raises(Died, match="the process of standin died: out of memory"):
+            here.take(4)
+        assert show([here], blue, ENTRY, failures) == []
+        assert failures == []
 
 
 @pytest.mark.parametrize(
@@ -415,6 +432,16 @@ def test_the_count_of_operations_is_that_of_the_layers():
     gmac, weights = complexity(spx_cli.create("lnsnet"), image)
     assert weights == pytest.approx(11.218)  # the paper prints 11.22
     assert gmac == pytest.approx(1.15 * 64 * 96 / (481 * 321), rel=0.1)  # which prints 1.15 for 481x321
+
+
+def test_images_that_cannot_be_read_are_named_and_others_timed(spx, data, tmp_path):
+    (tmp_path / "data/images/a.png").write_bytes(b"no picture")
+    code, out, err = spx("bench", *data, "-m", "standin", "--timed", 1, "--repeats", 3, "--metric", "asa", "--json")
+    document = json.loads(out)
+    assert code == 1
+    assert "a.png: not a picture" in err
+    assert document["bench"]["timed"] == ["b"]
+    assert document["summary"][0]["ms"] > 0
 
 
 def test_eval_knows_no_time(spx, data):

@@ -136,8 +136,11 @@ def test_the_table_of_saliency(tmp_path, capsys):
     for folder, picture in (("images", image), ("ground_truth_mask", inside.astype(np.uint8) * 255)):
         (tmp_path / folder).mkdir()
         Image.fromarray(picture).save(tmp_path / folder / ("1.jpg" if folder == "images" else "1.png"))
-    saliency.main([str(tmp_path), "-m", "slic", "-k", "50", "-k", "200"])
+    saliency.main([str(tmp_path), "-m", "slic", "-k", "50", "-k", "200", "--exact"])
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[0] + row[1] + row[2] for row in rows] == ["| slic501", "| slic2001"]
-    assert all(float(row[3]) < 0.1 for row in rows)
-    assert [row[4] for row in rows] == ["- |", "0.1719 |"]
+    assert [row[:4] for row in rows] == [["| slic", "50", "50", "1"], ["| slic", "200", "200", "1"]]
+    assert all(float(row[4]) < 0.1 for row in rows)
+    assert [row[5] for row in rows] == ["- |", "0.1719 |"]
+    own = saliency.measure(tmp_path, "slic", 50)
+    assert own.regions != 50
+    assert own.error != float(rows[0][4])

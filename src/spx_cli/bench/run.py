@@ -11,7 +11,7 @@ from spx_cli.bench import machine
 from spx_cli.bench.papers import PaperTable, reproduce
 from spx_cli.bench.stand import Stand, stand
 from spx_cli.bench.sweep import COUNTS, SIZES, exponent, over_counts, over_sizes, show
-from spx_cli.bench.timing import BUSY, LEAST, Heat, Trial, combine, race
+from spx_cli.bench.timing import LEAST, Heat, Trial, combine, is_busy, race
 from spx_cli.datasets import Entry
 from spx_cli.device import pick
 from spx_cli.errors import SpxError
@@ -109,10 +109,11 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
     if against not in names:
         raise unknown("contender of this run", against, names)
     entries = scoring.dataset.entries[: options.limit]
-    timed = spaced(entries, options.timed)
     wanted = segmenters[0].counts
     scoring = replace(scoring, sources=tuple(_bracketed(source) for source in segmenters))
-    steps = len(timed) * len(wanted) + options.scaling * (sum(s <= options.largest for s in SIZES) + len(COUNTS))
+    steps = min(options.timed, len(entries)) * len(wanted) + options.scaling * (
+        sum(s <= options.largest for s in SIZES) + len(COUNTS)
+    )
     done = len(entries)
 
     def step() -> None:
@@ -125,6 +126,8 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
     curve = scores.summary
     scores = replace(scores, summary=[row for row in curve if row["k_requested"] in wanted])
     failures = [one for one in scores.failures if one.k_requested in (None, *wanted)]
+    readable = {row["image"] for row in scores.rows()}
+    timed = spaced([entry for entry in entries if entry.id in readable], options.timed)
     speed = _Speed(against, failures)
     with ExitStack() as stack:
         threads = options.threads or cores()
@@ -152,7 +155,7 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
             "load": [before, machine.load()],
         },
     }
-    busy = [f"{row['method']} at {row['k_requested']}" for row in summary if row["spread"] > BUSY]
+    busy = [f"{row['method']} at {row['k_requested']}" for row in summary if is_busy(row)]
     return BenchDocument(
         header=header | {"busy": busy},
         summary=summary,

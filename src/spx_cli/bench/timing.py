@@ -12,7 +12,9 @@ from spx_cli.evaluation.document import Failure, Row
 from spx_cli.types import Image
 
 LEAST = 3  # calls below which there is no spread
-BUSY = 0.2  # spread beyond which a machine was too busy for its times to be trusted
+# A machine was too busy for its times to be trusted where the quartiles lie further apart, in medians, or the median
+# above the least.
+BUSY_SPREAD, BUSY_MEDIAN = 0.2, 1.5
 
 
 @dataclass
@@ -107,6 +109,11 @@ def _pair(
         own = trial.add(stand.take(count))
         beside = trials[reference.name].add(reference.take(count))
     trial.ratios.append(own / beside)
+
+
+def is_busy(row: Row) -> bool:
+    """Return whether the times that `combine` gave scatter too much."""
+    return bool(row["spread"] > BUSY_SPREAD or row["ms"] > BUSY_MEDIAN * row["ms_min"])
 
 
 def combine(trials: Sequence[Trial]) -> Row:
