@@ -557,7 +557,7 @@ def test_workers_go_with_their_parent(tmp_path):
     wait_until(lambda: not alive(worker))
 
 
-def wait_until(true, seconds=30):
+def wait_until(true, seconds=120):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "took too long"

@@ -38,7 +38,7 @@ def test_a_pipe_is_written_through(tmp_path):
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
     reader.start()
     write(pipe, b"x" * 200_000)
-    reader.join(10)
+    reader.join(60)
     assert read == [b"x" * 200_000]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 

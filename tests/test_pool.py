@@ -44,7 +44,7 @@ def session(leader):
     return found
 
 
-def wait_until(true, seconds=60):
+def wait_until(true, seconds=120):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "took too long"

@@ -119,7 +119,7 @@ def known_files():
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*command, TRAINEE, str(tmp_path / "two"), "plain"], check=True, env=environment, timeout=120)
+    subprocess.run([*command, TRAINEE, str(tmp_path / "two"), "plain"], check=True, env=environment, timeout=600)
     # every pixel must count alike, or the mean of two means is not the mean
     recipe = replace(RECIPE, batch_size=4)
     one = run(tmp_path / "one", recipe, Trainee(norm=False, dropout=0.0))

@@ -1,0 +1,354 @@
+"""Plants one mistake at a time in a copy of the tree and runs the tests that should notice: python tests/mutations.py.
+
+A mistake that no test notices is a test to write. Words after the command choose mistakes by what stands in them; the
+table goes to standard output, and the command fails where more than one in ten goes unnoticed.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path("src/spx_cli")
+PATIENCE = 900  # seconds
+
+
+class Mutation(NamedTuple):
+    """In a file below src/spx_cli `before` stands once and becomes `after`; `tests`, below tests/, should fail."""
+
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTATIONS = (
+    # Methods
+    Mutation("methods/slic.py", "d = colour * (dl", "d = np.float32(0.3) * colour * (dl", "test_slic.py"),
+    Mutation("methods/slic.py", "half = int(np.ceil(spacing))", "half = int(np.ceil(spacing)) // 2", "test_slic.py"),
+    Mutation("methods/slic.py", "top += (first - top) % step", "top += 0", "test_slic.py"),
+    Mutation("methods/slic.py", "totals[k, 3] += n * y", "totals[k, 3] += n * (y + 1)", "test_slic.py"),
+    Mutation("methods/slic.py", "weight[k] = 1 / largest[k]", "weight[k] = 4 / largest[k]", "test_slic.py"),
+    Mutation(
+        "methods/_snic.py", "key[0] = per_area * (dy", "key[0] = np.float32(0.5) * per_area * (dy", "test_snic.py"
+    ),
+    Mutation("methods/_snic.py", "centre[k, c] += share * (pixel", "centre[k, c] -= share * (pixel", "test_snic.py"),
+    Mutation("methods/lsc.py", "total[11] += n * y", "total[11] += n * x", "test_lsc.py"),
+    Mutation("methods/lsc.py", "+ mean[5] * tile[5, i]", "+ mean[5] * tile[4, i]", "test_lsc.py"),
+    Mutation("methods/lsc.py", "half = np.float32(0.5) * (centre", "half = np.float32(0.25) * (centre", "test_lsc.py"),
+    Mutation("methods/seeds.py", "size[own] -= area", "size[own] += area", "test_seeds.py"),
+    Mutation("methods/seeds.py", "if value < best_value:", "if value > best_value:", "test_seeds.py"),
+    Mutation(
+        "methods/etps.py",
+        "change -= length * _held(lattice, i, j, other) + leaving",
+        "change -= leaving",
+        "test_etps.py",
+    ),
+    Mutation("methods/etps.py", "if change < best_change:", "if change > best_change:", "test_etps.py"),
+    Mutation("methods/ers.py", "gain -= (a - w) * np.log(a - w)", "gain += (a - w) * np.log(a - w)", "test_ers.py"),
+    Mutation("methods/fh.py", "limit[a] = weight[e] + scale / size[a]", "limit[a] = scale / size[a]", "test_fh.py"),
+    Mutation("methods/sh.py", "mean[group, c] += n * mean[r, c]", "mean[group, c] += mean[r, c]", "test_sh.py"),
+    Mutation(
+        "methods/scalp.py", "path, peak = path + color, max(peak,", "path, peak = color, max(peak,", "test_scalp.py"
+    ),
+    Mutation(
+        "methods/mslic.py",
+        "row += np.sqrt((1 + across) * (1 + along) - mixed * mixed)",
+        "row += np.sqrt((1 + across) * (1 + along))",
+        "test_mslic.py",
+    ),
+    Mutation("methods/watershed.py", "if level < lowest:", "if level > lowest:", "test_watershed.py"),
+    Mutation(
+        "methods/base.py",
+        "return min(ceil(factor * n_segments), pixels)",
+        "return ceil(factor * n_segments)",
+        "test_contract.py -k degenerate",
+    ),
+    Mutation(
+        "methods/_association/plain.py", "- near.square().sum(-1)[..., None]  # minus", "# minus", "test_association.py"
+    ),
+    Mutation(
+        "methods/ssn.py",
+        "Grid(height, width, min(rows, height), min(columns, width))",
+        "Grid(height, width, min(columns, height), min(rows, width))",
+        "test_ssn.py",
+    ),
+    Mutation(
+        "methods/sin.py",
+        "torch.where(lead >= 0, labels[..., :-1]",
+        "torch.where(lead < 0, labels[..., :-1]",
+        "test_sin.py",
+    ),
+    Mutation("methods/fcn.py", "compactness / CELL * far", "compactness * far", "test_fcn.py"),
+    Mutation("methods/_contours.py", "border[other] |= differs", "border[other] |= False", "test_contours.py"),
+    Mutation("color.py", "scale * np.float32(500) * (fx - fy)", "scale * np.float32(500) * (fy - fx)", "test_color.py"),
+    # Label maps
+    Mutation("regions/runs.py", "found += row[x] != row[x - 1]", "found += row[x] > row[x - 1]", "test_maps.py"),
+    Mutation("regions/runs.py", "region[max(a, b)] = min(a, b)", "region[min(a, b)] = max(a, b)", "test_maps.py"),
+    Mutation(
+        "regions/maps.py",
+        "across &= counted[:, 1:] & counted[:, :-1]",
+        "across &= counted[:, 1:]",
+        "test_metrics.py test_metrics_properties.py",
+    ),
+    Mutation("regions/graph.py", "border[e] += right - left", "border[e] += 1", "test_graph.py"),
+    Mutation("regions/merging.py", "best, least = b, distance", "best, least = min(b, count), 0.0", "test_merging.py"),
+    Mutation("regions/merging.py", "sums[best] += sums[a]", "sums[best] += 0 * sums[a]", "test_merging.py"),
+    Mutation(
+        "regions/merging.py", "contour[kept] += contour[lost]", "contour[kept] -= contour[lost]", "test_merging.py"
+    ),
+    Mutation("regions/merging.py", "np.sqrt(n * np.sqrt(n)) * strength", "n * strength", "test_merging.py"),
+    Mutation(
+        "regions/merging.py",
+        "- np.float32(judge.border_price * pairs.border[e])",
+        "+ np.float32(judge.border_price * pairs.border[e])",
+        "test_merging.py",
+    ),
+    Mutation("regions/finish.py", "absorb(graph, int(SMALL * area)", "absorb(graph, int(0 * area)", "test_finish.py"),
+    Mutation("regions/finish.py", "SMALL = 0.06", "SMALL = 0.6", "test_finish.py"),
+    Mutation("regions/finish.py", "np.argsort(-size / parts", "np.argsort(size / parts", "test_finish.py"),
+    Mutation("regions/overlays.py", "(2 * sums[i, c] + n) // (2 * n)", "sums[i, c] // n", "test_overlays.py"),
+    # Metrics
+    Mutation(
+        "metrics/region.py",
+        "np.minimum(table.count, table.pair_sizes - table.count)",
+        "np.maximum(table.count, table.pair_sizes - table.count)",
+        "test_metrics.py",
+    ),
+    Mutation(
+        "metrics/region.py",
+        "20 * table.count > sizes",
+        "20 * table.count >= sizes",
+        "test_metrics.py test_metrics_properties.py test_metrics_reference.py",
+    ),
+    Mutation(
+        "metrics/boundary.py", "hits + match.label_pixels - match.label_hits", "match.label_pixels", "test_metrics.py"
+    ),
+    Mutation(
+        "metrics/boundary.py",
+        "length, done = 2 * radius + 1, 1",
+        "length, done = 2 * radius, 1",
+        "test_metrics.py test_metrics_properties.py",
+    ),
+    Mutation(
+        "metrics/boundary.py",
+        "row[x + 1] = min(row[x + 1], other[x] + DIAGONAL)",
+        "row[x + 1] = min(row[x + 1], other[x] + STRAIGHT)",
+        "test_metrics.py test_metrics_properties.py",
+    ),
+    Mutation("metrics/shape.py", "sides[ids[height - 1, x]] += 1", "sides[ids[height - 1, x]] += 0", "test_metrics.py"),
+    Mutation(
+        "metrics/color.py",
+        "square + float(y) * y * (x - first)",
+        "square + float(y) * (x - first)",
+        "test_metrics.py test_metrics_properties.py",
+    ),
+    Mutation(
+        "metrics/summary.py",
+        "max(values) if sign > 0 else min(values)",
+        "min(values) if sign > 0 else max(values)",
+        "test_metrics.py test_evaluation.py -k 'polic or combin or best'",
+    ),
+    Mutation(
+        "contours/thinning.py",
+        "if crossings != 1 or pairs not in (2, 3)",
+        "if crossings > 2 or pairs not in (2, 3)",
+        "test_contours_benchmark.py",
+    ),
+    Mutation(
+        "contours/matching.py",
+        "- row_price[i] - column_price[j]",
+        "- row_price[i] + column_price[j]",
+        "test_contours_benchmark.py",
+    ),
+    Mutation(
+        "contours/nms.py",
+        "np.arctan2(-2 * xy, yy - xx) / 2",
+        "np.arctan2(2 * xy, yy - xx) / 2",
+        "test_contours_benchmark.py",
+    ),
+    Mutation(
+        "contours/hierarchy.py",
+        "ultrametric[2 * y + 1, 2 * x + 2] <= level",
+        "ultrametric[2 * y + 1, 2 * x + 2] < level",
+        "test_docs.py -k docstrings",
+    ),
+    # Files, batches and scores
+    Mutation(
+        "io/scale.py",
+        "flip_y, flip_x = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)",
+        "flip_y, flip_x = orientation in (3, 4, 6, 7), orientation in (2, 3, 7, 8)",
+        "test_io.py -k orient",
+    ),
+    Mutation(
+        "io/ids.py", "told = [band for band in bands if band.any()] or bands", "told = bands[:1]", "test_io_labels.py"
+    ),
+    Mutation(
+        "io/labels.py",
+        'if values.dtype.kind in "if" and (lowest := values.min()) < 0:',
+        'if values.dtype.kind in "i" and (lowest := values.min()) < 0:',
+        "test_io_labels.py test_io_hostile.py",
+    ),
+    Mutation(
+        "io/files.py",
+        "if line != b'[\"%08x\", %s]\\n' % (zlib.crc32(text), text):",
+        'if not line.endswith(b"\\n"):',
+        "test_batch.py -k damaged",
+    ),
+    Mutation(
+        "datasets/companions.py",
+        "if self._suits[name] <= 1 for path",
+        "for path",
+        "test_evaluation.py -k 'maps or map'",
+    ),
+    Mutation(
+        "datasets/nyuv2.py",
+        "(image.shape[1] - WIDTH) // 2",
+        "(image.shape[1] - WIDTH) // 2 + 1",
+        "test_datasets.py -k nyu",
+    ),
+    Mutation("batch/plan.py", "if place in writers:", "if place in inputs:", "test_batch.py -k collide"),
+    Mutation(
+        "batch/engine.py",
+        "entry and entry.recipe == recipe and _is_done",
+        "entry and _is_done",
+        "test_batch.py -k resume",
+    ),
+    Mutation(
+        "batch/engine.py",
+        "job.digest(task, _bytes(task)) == entry.digest",
+        "bool(entry.digest)",
+        "test_batch.py -k resume",
+    ),
+    Mutation("batch/engine.py", "failures > most", "failures >= most", "test_batch.py -k max_failures"),
+    Mutation("batch/engine.py", "if len(group) >= size]", "if len(group) > size]", "test_batch.py -k group"),
+    Mutation(
+        "evaluation/gates.py",
+        "sign * (row[name] - bound) >= 0",
+        "row[name] - bound >= 0",
+        "test_evaluation.py -k baseline",
+    ),
+    Mutation(
+        "evaluation/gates.py",
+        "bound = was - sign * slack",
+        "bound = was + sign * slack",
+        "test_evaluation.py -k baseline",
+    ),
+    Mutation(
+        "evaluation/work.py",
+        'not ledger[entry.id]["digest"] == subject_of(entry).digest() != ""',
+        'not ledger[entry.id]["digest"]',
+        "test_evaluation.py -k 'scored_again'",
+    ),
+    Mutation(
+        "evaluation/scoring.py",
+        "indices = [i for i in range(len(sample.truths)) if i not in blank]",
+        "indices = list(range(len(sample.truths)))",
+        "test_evaluation.py -k labelled",
+    ),
+    Mutation("params.py", 'value <= rule["gt"]', 'value < rule["gt"]', "test_cli_train.py"),
+    # Training
+    Mutation("training/augment.py", "near[::-1] if flip else near", "near", "test_augment.py"),
+    Mutation(
+        "training/augment.py",
+        "_permutation(seed, position // count, count)[position % count]",
+        "_permutation(seed, 0, count)[position % count]",
+        "test_augment.py",
+    ),
+    Mutation("training/muon.py", "beta=-4.7750", "beta=4.7750", "test_muon.py"),
+    Mutation(
+        "training/loop.py",
+        "(1 + math.cos(math.pi * fall))",
+        "(1 - math.cos(math.pi * fall))",
+        "test_training.py -k rate",
+    ),
+    Mutation(
+        "training/state.py",
+        '"rng": torch.get_rng_state(),\n            "cuda',
+        '"rng": torch.Generator().get_state(),\n            "cuda',
+        "test_training.py -k 'alike'",
+    ),
+    Mutation(
+        "training/samples.py",
+        "range(first, first + recipe.batch_size)",
+        "range(first + 1, first + 1 + recipe.batch_size)",
+        "test_training.py -k positions",
+    ),
+    Mutation("weights/__init__.py", "if owner != method:", 'if owner == "":', "test_weights.py"),
+    Mutation(
+        "reports/charts.py",
+        "limits[1], floor, TOP",
+        "limits[1], TOP, floor",
+        "test_reports.py",
+    ),
+)
+
+
+def run(mutations: Sequence[Mutation] = MUTATIONS) -> Iterator[tuple[Mutation, str]]:
+    """Yield each mutation with the test that noticed it, '' where none did.
+
+    RuntimeError where the tests fail without any.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sound, broken = Path(folder, "sound"), Path(folder, "broken")
+        shutil.copytree(ROOT, sound, ignore=shutil.ignore_patterns(".*", "shared"))
+        for tests in dict.fromkeys(mutation.tests for mutation in mutations):
+            if failed := first_failure(sound, tests):
+                raise RuntimeError(f"{failed} fails in a sound tree")
+        for mutation in mutations:
+            shutil.copytree(sound, broken)
+            plant(mutation, broken)
+            yield mutation, first_failure(broken, mutation.tests)
+            shutil.rmtree(broken)
+
+
+def plant(mutation: Mutation, tree: Path) -> None:
+    """Change the file, and forget the machine code of all kernels that may hold a copy of what it defines."""
+    path = tree / PACKAGE / mutation.file
+    path.write_text(path.read_text().replace(mutation.before, mutation.after))
+    module = path.relative_to(tree / "src").with_suffix("").as_posix().replace("/", ".")
+    for user in (tree / PACKAGE).rglob("*.py"):
+        if user == path or module in user.read_text():
+            for code in (user.parent / "__pycache__").glob(f"{user.stem}.*.nb[ic]"):
+                code.unlink()
+
+
+def first_failure(tree: Path, tests: str) -> str:
+    """Return the first test that fails in a tree, or that there is no end, '' where all pass; RuntimeError for none."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *shlex.split(tests)]
+    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "SPX_SHARED": str(tree)}
+    try:
+        done = subprocess.run(
+            command, cwd=tree / "tests", env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end of {tests}"
+    if done.returncode == 0:
+        return ""
+    failed = [
+        line.split(" - ")[0].split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))
+    ]
+    if not failed:
+        raise RuntimeError(f"pytest {tests}: {done.stdout}{done.stderr}")
+    return failed[0]
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the table; return how the command ends."""
+    chosen = [one for one in MUTATIONS if not words or any(word in " ".join(one) for word in words)]
+    caught = 0
+    for mutation, test in run(chosen):
+        caught += bool(test)
+        print(f"{test or 'NOT NOTICED'}\t{mutation.file}\t{mutation.before!r}\t->\t{mutation.after!r}", flush=True)
+    print(f"{caught} of {len(chosen)} noticed")
+    return int(caught < 0.9 * len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
