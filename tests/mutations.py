@@ -261,7 +261,7 @@ MUTATIONS = (
         "_permutation(seed, 0, count)[position % count]",
         "test_augment.py",
     ),
-    Mutation("training/muon.py", "beta=-4.7750", "beta=4.7750", "test_muon.py"),
+    Mutation("methods/_muon.py", "beta=-4.7750", "beta=4.7750", "test_muon.py"),
     Mutation(
         "training/loop.py",
         "(1 + math.cos(math.pi * fall))",
