@@ -47,9 +47,7 @@ def photos(tmp_path, monkeypatch):
 
 def segment(inputs, out=None, **options):
     options = {"n_segments": 4, **options}
-    return list(
-        segment_files(StandIn(), [str(i) for i in ([inputs] if isinstance(inputs, str) else inputs)], out, **options)
-    )
+    return list(segment_files(StandIn(), inputs, out, **options))
 
 
 def tree(folder):
@@ -197,6 +195,11 @@ def test_a_pipe_takes_any_format_and_is_never_in_the_way(photos):
     os.mkfifo("pipe")
     assert plan(["photos/a.png"], "pipe", SegmentOptions(), None, False, LABELS).format == "png"
     assert plan(["photos/a.png"], "pipe", SegmentOptions(), "csv", False, LABELS).format == "csv"
+
+
+def test_one_input_needs_no_list(photos):
+    for inputs in ("photos", Path("photos")):
+        assert len(segment_files(StandIn(), inputs, "out", n_segments=4)) == 5
 
 
 def test_one_image_into_a_folder(photos):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from spx_cli import params
 from spx_cli.color import rgb_to_lab
@@ -115,6 +116,14 @@ def test_contours_from_outside_decide_where_regions_merge():
         columns = np.broadcast_to(np.arange(30) // 5, (24, 30))
         found = create("slic").finish(Assignment(columns, rgb_to_lab(even), contours=guide), 2)
         assert np.array_equal(found, np.broadcast_to(np.arange(30) >= cut, (24, 30)))
+
+
+@pytest.mark.parametrize(
+    ("image", "advice"), [("cat.jpg", "a str; spx_cli.read_image"), (Pillow.new("RGB", (4, 4)), "asarray")]
+)
+def test_what_is_no_array_is_told_what_to_do(image, advice):
+    with pytest.raises(ImageError, match=advice):
+        create("slic").segment(image, 2)
 
 
 @pytest.mark.parametrize("contours", [np.zeros((8, 9)), np.full((8, 8), 1.5), np.full((8, 8), np.nan), -np.eye(8)])

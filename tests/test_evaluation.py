@@ -783,7 +783,7 @@ def test_failures_beyond_those_allowed_fail_the_run():
 def test_api(data, tmp_path, maps):
     result = api.evaluate(data.root, StandIn(), 3, metrics=["asa"])
     assert result.summary == evaluate(data, make_sources([StandIn()], [3]), metrics=["asa"]).summary
-    result = api.evaluate(data.root, [StandIn()], [3, 8], labels=[tmp_path / "tool"], at=[5], jobs=1)
+    result = api.evaluate(data.root, [StandIn()], [3, 8], labels=tmp_path / "tool", at=[5], jobs=1)
     assert {row["method"] for row in result.summary} == {"standin", "tool"}
     assert len(result.at) == 2
 

@@ -114,7 +114,7 @@ def test_inputs(regions, scales, embedded):
         np.testing.assert_allclose(found, naive_inputs(regions, pair, *pictures, 3.0), rtol=1e-3, atol=1e-3)
 
 
-@given(maps_of_regions, st.integers(1, 6), st.integers(0, 2), st.booleans(), st.sampled_from([0.0, 0.2]))
+@given(maps_of_regions, st.integers(1, 6), st.integers(0, 2), st.booleans(), st.sampled_from([0.0, 0.2, 3.0]))
 def test_expected_loss(regions, n_regions, scales, embedded, border_price):
     pictures, judge = picture(regions, scales, embedded), some_judge(scales, embedded, border_price=border_price)
     graph = region_graph(regions, pictures[0], contours=pictures[1], embedding=pictures[2])

@@ -306,7 +306,7 @@ def test_out_that_is_no_folder_is_refused(tmp_path):
 def test_two_runs_do_not_share_a_folder(tmp_path):
     with alone_in(tmp_path), pytest.raises(OutputError, match="another process is writing there"):
         run(tmp_path)
-    assert run(tmp_path)[-1].step == RECIPE.steps
+    assert run(str(tmp_path))[-1].step == RECIPE.steps
 
 
 def test_a_damaged_log_keeps_its_whole_lines(straight, tmp_path):

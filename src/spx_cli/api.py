@@ -71,7 +71,7 @@ def evaluate(
     n_segments: int | Sequence[int] = 200,
     options: EvaluateOptions | None = None,
     *,
-    labels: Sequence[str | Path] = (),
+    labels: str | Path | Sequence[str | Path] = (),
     conditions: "Conditions | None" = None,
     progress: Callable[[int, int], None] | None = None,
     **changes: Any,
@@ -81,7 +81,7 @@ def evaluate(
     data : a folder.
     methods, n_segments : one or several of each; every method runs at every count.
     options, changes : how to read the folder and how to score; the fields of EvaluateOptions, also by keyword.
-    labels : folders of label maps named as the images; the folder's name stands for the method.
+    labels : one or several folders of label maps named as the images; the folder's name stands for the method.
     conditions : what the result will be judged by; where it could not be, that is said before the work.
     progress : called with the number of images done and that of all.
 
@@ -94,7 +94,8 @@ def evaluate(
     chosen = change(options or EvaluateOptions(), "evaluate", changes)
     given = [methods] if isinstance(methods, str | Method) else methods
     counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
-    sources = make_sources(given, counts, labels, native_count=chosen.native_count, contours=chosen.contours)
+    folders = [labels] if isinstance(labels, str | Path) else labels
+    sources = make_sources(given, counts, folders, native_count=chosen.native_count, contours=chosen.contours)
     scoring = Scoring.of(open_data(chosen.layout, data, chosen.split, chosen), sources, chosen)
     if conditions is not None:
         conditions.check(scoring.settings())

@@ -55,7 +55,7 @@ class ContourJob(Job[ContourOptions]):
 
 def contour_files(
     method: str | Method,
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     options: ContourOptions | None = None,
     *,
@@ -74,6 +74,6 @@ def contour_files(
     options = params.change(options or ContourOptions(), "contour_files", changes)
     parse_color(options.color or INK)
     make_maker(method, options)
-    planned = plan([str(source) for source in inputs], out, options, options.format, options.overlay, KIND)
+    planned = plan(inputs, out, options, options.format, options.overlay, KIND)
     job = ContourJob(method, replace(options, format=planned.format), method.identity())
     return Run(job=job, plan=planned, executor=executor)

@@ -157,7 +157,7 @@ class Run:
 
 def segment_files(
     method: str | Method,
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     options: SegmentOptions | None = None,
     *,
@@ -166,7 +166,7 @@ def segment_files(
 ) -> Run:
     """Return the work of `spx segment`: iterate over it and each image gives a Result, in the order they are done.
 
-    inputs : files, folders, glob patterns, or - for one image on standard input.
+    inputs : one or several files, folders, glob patterns, or - for one image on standard input.
     out : for one image a file, or nothing; else the folder in which the tree of the inputs is mirrored.
     options, changes : the fields of SegmentOptions, also by keyword.
     executor : where to work instead, such as that of a Dask cluster; `jobs` is then the number of its workers.
@@ -178,8 +178,7 @@ def segment_files(
     options = params.change(options or SegmentOptions(), "segment_files", changes)
     if options.overlay is not None:  # on one pixel, to learn now whether mode and colour exist
         render(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.int32), options.overlay, color=options.color)
-    sources = [str(source) for source in inputs]
-    planned = plan(sources, out, options, options.format, options.overlay is not None, LABELS)
+    planned = plan(inputs, out, options, options.format, options.overlay is not None, LABELS)
     most = FORMATS[planned.format].max_id + 1
     if options.n_segments > most and not (options.native_count or options.raw):
         raise ParameterError(f"{planned.format} holds {most} ids, not {options.n_segments}; use --format tiff or npz")

@@ -60,10 +60,16 @@ LABELS = Kind("label map", ".labels", {name: form.suffixes for name, form in FOR
 
 
 def plan(
-    sources: Sequence[str], out: str | Path | None, options: FileOptions, format: str | None, picture: bool, kind: Kind
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path | None,
+    options: FileOptions,
+    format: str | None,
+    picture: bool,
+    kind: Kind,
 ) -> Plan:
     """Return what is to be done; no file is written.
 
+    inputs : one or several files, folders, patterns, or - for standard input.
     out : for one image a file, or nothing, which means STEM.labels.png in the current folder; else the folder in which
         the tree of the inputs is mirrored, as STEM.png. Overlays lie beside, as STEM.overlay.png, if `picture`.
     format : a name from kind.formats; by default what the suffix of `out` says, else png.
@@ -73,15 +79,16 @@ def plan(
     """
     if format is not None and format not in kind.formats:
         raise unknown("format", format, kind.formats)
+    sources = [str(source) for source in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if not sources:
         raise NothingToDo("no inputs; name images, folders or patterns, or give a list with --from-file")
     # A pattern or a folder means many, even where it holds but one.
-    inputs, barren, notes = collect(sources, IMAGE_SUFFIXES, exclude=None if out is None else Path(out))
-    if not inputs:
+    found, barren, notes = collect(sources, IMAGE_SUFFIXES, exclude=None if out is None else Path(out))
+    if not found:
         raise NothingToDo("; ".join(f"{source}: {why}" for source, why in barren))
     for line in notes:
         _log.warning(line)
-    one = len(sources) == 1 and inputs[0].source == sources[0]
+    one = len(sources) == 1 and found[0].source == sources[0]
     file = _file(out, one, kind)
     if file is None and out is None and not one:
         raise ParameterError("more than one image needs a folder for the results: -o FOLDER")
@@ -94,11 +101,11 @@ def plan(
     else:
         format = format or "png"
         folder, tail = Path(out or "."), ("" if out else kind.mark) + kind.formats[format][0]
-        names = [f"{item.relative.with_suffix('')}{tail}" for item in inputs]
+        names = [f"{item.relative.with_suffix('')}{tail}" for item in found]
     above = next((path for path in (folder, *folder.parents) if path.exists()), None)
     if above is not None and not above.is_dir():
         raise ParameterError(f"{above} is a file, not a folder; choose another -o")
-    tasks = [_task(item, folder / name, picture, kind) for item, name in zip(inputs, names, strict=True)]
+    tasks = [_task(item, folder / name, picture, kind) for item, name in zip(found, names, strict=True)]
     _check_distinct(tasks)
     if not options.overwrite:
         _check_free(tasks, Manifest(folder) if options.resume else None)

@@ -27,8 +27,8 @@ Along = Contours | str | None  # `Method.along` says what it may be
 def check_image(image: Image) -> None:
     """Raise ImageError unless `image` is uint8 (H, W, 3) with at least one pixel, and all of them count."""
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", type(image).__name__)
-        raise ImageError(f"an image must be uint8 (H, W, 3), not {dtype} {shape}; {_conversion(image)}")
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
+        raise ImageError(f"an image must be uint8 (H, W, 3), not {found}; {_conversion(image)}")
     if isinstance(image, np.ma.MaskedArray):
         raise ImageError("an image must not be masked: every pixel gets a region; image.filled(0) fills what is masked")
     if image.size == 0:
@@ -37,6 +37,8 @@ def check_image(image: Image) -> None:
 
 def _conversion(image: object) -> str:
     """Return how to make an image of something else, in words that can be typed."""
+    if not isinstance(image, np.ndarray) and (hasattr(image, "__array__") or hasattr(image, "__array_interface__")):
+        return "numpy.asarray(image) makes it an array"
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf" or image.ndim not in (2, 3):
         return "spx_cli.read_image reads files"
     if image.ndim == 3 and image.shape[2] > 4 and image.shape[0] in (1, 3, 4):

@@ -39,7 +39,7 @@ def train(
     train_samples: Samples,
     val_samples: Samples,
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     start: Mapping[str, Tensor] | None = None,
@@ -61,6 +61,7 @@ def train(
     DataError without samples, TrainingError when the loss is not finite, KeyboardInterrupt after SIGINT or SIGTERM,
     once the checkpoint is written.
     """
+    out = Path(out)
     if (out / CHECKPOINT).exists() and not resume:
         raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     with join(method.device) as world, stop_signals() as stop:
