@@ -287,6 +287,41 @@ MUTATIONS = (
         "limits[1], TOP, floor",
         "test_reports.py",
     ),
+    # Benchmark
+    Mutation(
+        "bench/timing.py",
+        "trial.ratios.append(own / beside)",
+        "trial.ratios.append(beside / own)",
+        "test_bench.py -k 'beside or slow or fails or dies'",
+    ),
+    Mutation(
+        "bench/timing.py",
+        "reference_first=number % 2 == 0",
+        "reference_first=True",
+        "test_bench.py -k 'beside or slow or fails or dies'",
+    ),
+    Mutation(
+        "bench/timing.py",
+        "k = stand.take(count).k",
+        "k = trials.setdefault(stand.name, Trial(mpx)).add(stand.take(count))",
+        "test_bench.py -k 'beside or slow or fails or dies'",
+    ),
+    Mutation("bench/timing.py", "number >= heat.least and", "", "test_bench.py -k 'beside or slow or fails or dies'"),
+    Mutation("bench/timing.py", "geometric_mean(ratios)", "fmean(ratios)", "test_bench.py -k numbers"),
+    Mutation(
+        "bench/timing.py",
+        "sum(trial.mpx for trial in trials) / sum(medians)",
+        "sum(medians)",
+        "test_bench.py -k numbers",
+    ),
+    Mutation("bench/sweep.py", 'mode="symmetric"', 'mode="edge"', "test_bench.py -k size"),
+    Mutation("bench/sweep.py", "* mpx <= longest", "<= longest", "test_bench.py -k sizes"),
+    Mutation("bench/run.py", 'row["method"] not in self.header["peers"]', "True", "test_bench.py -k test_a_run"),
+    Mutation("bench/run.py", "2 * max(counts)", "max(counts)", "test_bench.py -k test_a_run"),
+    Mutation("bench/papers.py", "get_total_flops() / 2e9", "get_total_flops() / 1e9", "test_bench.py -k operations"),
+    Mutation("evaluation/gates.py", 'if method in ("", row["method"]):', "if True:", "test_bench.py -k gate"),
+    Mutation("reports/charts.py", "v > 0 or not log", "True", "test_reports.py -k logarithmic"),
+    Mutation("reports/bench.py", "opacity = 255 - (white", "opacity = (white", "test_reports.py -k lines"),
 )
 
 

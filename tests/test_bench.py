@@ -154,7 +154,7 @@ def test_exponents():
 
 
 def test_sizes_that_would_take_too_long_are_left_out():
-    stands = [Fake("slow", forever(0.9)), Fake("ref", forever(0.01))]
+    stands = [Fake("slow", forever(0.9)), Fake("fair", forever(0.36)), Fake("ref", forever(0.01))]
     steps, failures = [], []
     rows = list(
         over_sizes(
@@ -165,8 +165,9 @@ def test_sizes_that_would_take_too_long_are_left_out():
             progress=lambda: steps.append(1),
         )
     )
-    sizes = {name: [row["mpx"] for row in rows if row["method"] == name] for name in ("slow", "ref")}
+    sizes = {name: [row["mpx"] for row in rows if row["method"] == name] for name in ("slow", "fair", "ref")}
     assert sizes["ref"] == pytest.approx([0.15, 0.5, 1.0, 2.0], rel=0.01)
+    assert sizes["fair"] == sizes["ref"]  # 0.36 s for 0.15: 1.2 s for 0.5
     assert sizes["slow"] == pytest.approx([0.15], rel=0.01)  # 0.9 s for 0.15: 3 s for 0.5
     assert (len(steps), failures) == (4, [])
     assert rows[0]["size"] == "612x245"
@@ -299,7 +300,7 @@ def data(tmp_path):
 def test_a_run_with_a_peer(spx, data):
     arguments = ("-m", "standin", "--peer", "skimage-slic", "-k", 4, "-k", 16, "--against", "skimage-slic")
     more = ("--repeats", 3, "--timed", 2, "--metric", "asa,ev", "--html", "page.html")
-    code, out, err = spx("bench", *data, *arguments, *more, "--json", "--fail-over", "standin:ratio=1e9", "-q")
+    code, out, err = spx("bench", *data, *arguments, *more, "--json", "--fail-over", "ratio=1e9", "-q")
     document = json.loads(out)
     assert (code, err) == (0, "")
     assert document["passed"]

@@ -19,6 +19,7 @@ def test_every_package_has_mutations():
     packages = {mutation.file.split("/")[0] for mutation in MUTATIONS}
     assert packages >= {
         "batch",
+        "bench",
         "contours",
         "datasets",
         "evaluation",
@@ -26,6 +27,7 @@ def test_every_package_has_mutations():
         "methods",
         "metrics",
         "regions",
+        "reports",
         "training",
     }
 
