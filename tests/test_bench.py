@@ -244,6 +244,7 @@ class Judged:
     metrics = ("asa",)
     pairs, failures = 1, ()
     header: ClassVar = {
+        **{"against": "b", "threads": 1},
         **{"protocol": "stutz", "annotations": "each", "tolerance": None, "ignore_label": None},
         "methods": {"a": "", "b": ""},
     }
@@ -283,6 +284,16 @@ def test_a_ratio_may_get_so_much_worse_than_the_baseline(tmp_path):
     assert not judge(Judged(a=0.1, b=0.71)).passed
 
 
+@pytest.mark.parametrize("other", [{"against": "a"}, {"threads": 2}])
+def test_ratios_to_another_reference_or_with_other_threads_are_not_compared(tmp_path, other):
+    before = {"schema": 1, "summary": Judged(a=0.1, b=0.5).summary, **Judged.header}
+    (tmp_path / "run.json").write_text(json.dumps(before | other))
+    about = partial(Conditions.parse, [], [], tmp_path / "run.json")
+    with pytest.raises(ParameterError, match=f"the baseline was made with {next(iter(other))}"):
+        about(["a:ratio=0.05"]).check(Judged.header)
+    about(["asa=0.1"]).check(Judged.header)  # scores do not depend on it
+
+
 # All of it
 
 
@@ -317,7 +328,7 @@ def test_a_run_with_a_peer(spx, data):
     assert document["peers"] == ["skimage-slic"]
     assert document["against"] == "skimage-slic"
     assert document["bench"]["timed"] == ["a", "c"]
-    assert document["bench"]["threads"] == 1
+    assert document["threads"] == 1
     assert [(row["size"], row["images"], row["calls"]) for row in document["speed"]][:2] == [("32x24", 2, 6)] * 2
     assert [gate["method"] for gate in document["gates"]] == ["standin"] * 2
     page = Path("page.html").read_text(encoding="utf-8")

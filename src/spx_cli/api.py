@@ -164,7 +164,7 @@ def benchmark(
     """
     from spx_cli.bench import papers
     from spx_cli.bench.peers import open_peers
-    from spx_cli.bench.run import run, with_papers
+    from spx_cli.bench.run import run, settings, with_papers
     from spx_cli.evaluation.scoring import Scoring, open_data
     from spx_cli.evaluation.sources import Segmenter, make_sources
 
@@ -193,7 +193,7 @@ def benchmark(
     if preset and dataset.annotation != "truth":
         raise ParameterError(f"the papers score against annotations, and {data} has none")
     if conditions is not None:
-        conditions.check(scoring.settings())
+        conditions.check(settings(scoring, chosen))
     tell = progress or (lambda done, total: None)
     document = run(scoring, chosen, [s.name for s in sources if s.name not in ours], tell)
     return with_papers(document, scoring, chosen, list(map(Path, flows)), tell) if preset else document

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from spx_cli.bench import machine
 from spx_cli.bench.papers import PaperTable, reproduce
@@ -59,7 +59,7 @@ class BenchDocument(Outcome):
             f"{ran['date']}" + (f", commit {ran['commit']}" if ran["commit"] else ""),
             f"{ran['cpu']}, {ran['cores']} cores, load {before:.1f} before and {after:.1f} after, {ran['system']}",
             libraries,
-            f"each contender in a process of its own with {ran['threads']} thread(s)",
+            f"each contender in a process of its own with {self.header['threads']} thread(s)",
             f"{len(ran['timed'])} image(s) timed, {ran['repeats']} times each; left out: {ran['excluded']}",
             *([f"too busy to trust the times of {', '.join(self.busy)}"] if self.busy else []),
         )
@@ -95,6 +95,20 @@ class BenchDocument(Outcome):
         return image, segmenter.label_map(image, entry, count)
 
 
+def threads_of(options: BenchOptions) -> int:
+    """Return how many threads each contender has."""
+    return options.threads or cores()
+
+
+def settings(scoring: Scoring, options: BenchOptions) -> dict[str, Any]:
+    """Return what decides on scores and ratios; UnknownName for a reference that does not run."""
+    names = [source.name for source in scoring.sources]
+    against = options.against or names[0]
+    if against not in names:
+        raise unknown("contender of this run", against, names)
+    return {**scoring.settings(), "against": against, "threads": threads_of(options)}
+
+
 def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress: Progress) -> BenchDocument:
     """Return the scores and times of all sources of `scoring`, which are Segmenters.
 
@@ -105,9 +119,7 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
     """
     segmenters = [source for source in scoring.sources if isinstance(source, Segmenter)]
     names = [segmenter.name for segmenter in segmenters]
-    against = options.against or names[0]
-    if against not in names:
-        raise unknown("contender of this run", against, names)
+    against = settings(scoring, options)["against"]
     entries = scoring.dataset.entries[: options.limit]
     wanted = segmenters[0].counts
     scoring = replace(scoring, sources=tuple(_bracketed(source) for source in segmenters))
@@ -130,8 +142,9 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
     timed = spaced([entry for entry in entries if entry.id in readable], options.timed)
     speed = _Speed(against, failures)
     with ExitStack() as stack:
-        threads = options.threads or cores()
-        stands = [stack.enter_context(stand(segmenter, threads)) for segmenter in segmenters] if timed else []
+        stands = (
+            [stack.enter_context(stand(segmenter, threads_of(options))) for segmenter in segmenters] if timed else []
+        )
         heat = Heat(options.repeats, options.seconds)
         for entry in timed:
             speed.take(stands, scoring, entry, wanted, heat, step)
@@ -142,19 +155,21 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
     if not at and not all(_exact(segmenter) for segmenter in segmenters):
         spare: list[Failure] = []  # a count that is beyond what a peer gives is no fault of the run
         at = [at_count(curve, name, count, spare) for name in names for count in wanted]
-    header = scores.header | {
-        "peers": list(peers),
-        "against": against,
-        "bench": {
-            **place,
-            "threads": threads,
-            "devices": {s.name: _device(s) for s in segmenters},
-            "excluded": EXCLUDED,
-            "timed": [entry.id for entry in timed],
-            "repeats": options.repeats,
-            "load": [before, machine.load()],
-        },
-    }
+    header = (
+        settings(scoring, options)
+        | scores.header
+        | {
+            "peers": list(peers),
+            "bench": {
+                **place,
+                "devices": {s.name: _device(s) for s in segmenters},
+                "excluded": EXCLUDED,
+                "timed": [entry.id for entry in timed],
+                "repeats": options.repeats,
+                "load": [before, machine.load()],
+            },
+        }
+    )
     busy = [f"{row['method']} at {row['k_requested']}" for row in summary if is_busy(row)]
     return BenchDocument(
         header=header | {"busy": busy},
@@ -178,8 +193,7 @@ def with_papers(
 ) -> BenchDocument:
     """Return the document with the tables of the papers, for the methods that it is about."""
     methods = [s.method for s in scoring.sources if isinstance(s, Segmenter) and s.name not in document.header["peers"]]
-    threads = document.header["bench"]["threads"]
-    found = reproduce(methods, scoring.dataset, document.summary, options, threads, flows, progress)
+    found = reproduce(methods, scoring.dataset, document.summary, options, threads_of(options), flows, progress)
     return replace(document, papers=found.tables, failures=[*document.failures, *found.failures])
 
 

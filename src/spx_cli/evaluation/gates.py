@@ -90,8 +90,9 @@ class Conditions:
                 raise unknown("method of this run", method, settings["methods"])
         if self.baseline is None:
             return
-        for key in ("protocol", "annotations", "tolerance", "ignore_label"):
-            if (was := self.baseline.get(key)) != settings[key]:
+        of_time = ("against", "threads") if "ratio" in self.metrics else ()
+        for key in ("protocol", "annotations", "tolerance", "ignore_label", *of_time):
+            if (was := self.baseline.get(key)) != settings.get(key):
                 raise ParameterError(
                     f"the baseline was made with {key} {was!r}, this run with {settings[key]!r}; "
                     "scores under different settings cannot be compared"
