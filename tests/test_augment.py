@@ -141,3 +141,12 @@ def test_jitter_changes_colours_alike_in_all_places():
         np.testing.assert_array_equal(table[image[..., c]], seen[..., c])
         shown = table[table >= 0]
         assert (np.diff(shown) >= 0).all()
+
+
+def test_contours_are_cropped_and_mirrored_like_the_image():
+    image = ramp(20, 30)
+    for position in range(8):
+        view = draw(generator(2, position), (20, 30), Recipe(crop=8, flips="hv"))
+        seen, contours = look(image, image[..., 2].astype(np.float32) / 255, view)
+        assert contours.dtype == np.float32
+        np.testing.assert_array_equal(contours * 255, seen[..., 2].astype(np.float32))

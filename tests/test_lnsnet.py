@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from spx_cli.cli import run
+from spx_cli.contours.guide import open_guide
 from spx_cli.datasets import Sample
 from spx_cli.errors import ParameterError
 from spx_cli.methods import create, lnsnet
@@ -14,8 +15,8 @@ from spx_cli.methods._gradient import sobel
 from spx_cli.methods.lnsnet import LNSNet
 from spx_cli.metrics import score
 from spx_cli.training.loop import train
-from spx_cli.training.samples import Pairs, make_batch
-from spx_cli.weights import read_checkpoint
+from spx_cli.training.samples import Pairs, make_batch, open_samples
+from spx_cli.weights import provenance, read_checkpoint
 
 RNG = np.random.default_rng(0)
 
@@ -258,6 +259,32 @@ def test_a_folder_of_images_alone(tmp_path, capsys, sizes):
     assert f"step {5 * len(sizes)}/{5 * len(sizes)}  loss" in capsys.readouterr().err
     method = create("lnsnet", weights=str(tmp_path / "run" / "last.safetensors"))
     assert method.segment(picture()[0], 9).max() == 8
+
+
+def test_contours_of_files_take_the_place_of_the_prior(tmp_path, capsys):
+    images, maps = [picture((34, 40), i)[0] for i in range(2)], tmp_path / "maps"
+    for i, image in enumerate(images):
+        save(tmp_path / "images", f"{i}.png", image)
+        save(maps, f"{i}.png", np.full((34, 40), 100 * (i + 1), np.uint8))
+    samples = open_samples("folder", tmp_path / "images", None, "none")
+    method = create("lnsnet", device="cpu", feature_steps=2, seed_steps=1)
+    pairs = Pairs(samples.train, method.teacher(), open_guide(maps))
+    batches = [make_batch(pairs, method.recipes["short"], n) for n in range(2)]
+    assert sorted({float(v) for batch in batches for v in np.unique(batch.truth)}) == pytest.approx(
+        [100 / 255, 200 / 255]
+    )
+    command = ["train", "lnsnet", "--data", str(tmp_path / "images"), "--val-split", "none"]
+    command += ["-p", "feature_steps=2", "-p", "seed_steps=1", "--contours", str(maps)]
+    assert run([*command, "--out", str(tmp_path / "run")]) == 0
+    assert provenance(tmp_path / "run" / "last.safetensors")["contours"] == str(maps)
+    (maps / "1.png").unlink()
+    capsys.readouterr()
+    assert run([*command, "--out", str(tmp_path / "again")]) == 1
+    assert "no contour map for 1" in capsys.readouterr().err
+    assert run([*command[:-1], "edges", "--out", str(tmp_path / "edges")]) == 2
+    assert "-p prior" in capsys.readouterr().err
+    assert run(["train", "sen", *command[2:4], "--contours", str(maps), "--out", str(tmp_path / "sen")]) == 2
+    assert "sen does not learn from contours" in capsys.readouterr().err
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path, capsys):

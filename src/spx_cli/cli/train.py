@@ -63,7 +63,7 @@ Along = Annotated[
     typer.Option(
         "--contours",
         metavar="NAME|DIR",
-        help="For merge: along which contours; none for none. [default: what the methods know themselves]",
+        help="For merge and lnsnet: a method that sees contours, or a folder of maps. [default: what they know]",
     ),
 ]
 Show = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe, as a TOML file for --config, and exit.")]
@@ -121,8 +121,8 @@ def train(
             resume=resume, show_recipe=show_recipe, as_json=as_json, quiet=quiet, verbose=verbose,
         )  # fmt: skip
         return
-    if methods or contours:
-        raise ParameterError("--method and --contours are for merge alone")
+    if methods:
+        raise ParameterError("--method is for merge alone")
     from spx_cli.methods._recipe import choose
     from spx_cli.methods._torch import TorchMethod
 
@@ -154,6 +154,7 @@ def train(
         data=samples.about,
         half=half,
         tensorboard=tensorboard,
+        contours=contours,
     )
     with _display(as_json=as_json, quiet=quiet) as show:
         for record in records:

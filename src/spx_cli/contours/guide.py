@@ -64,7 +64,7 @@ class NetworkGuide:
         """Return what guides these images."""
         return self
 
-    def along(self, image: Image, entry: Entry | None = None) -> Along:
+    def along(self, image: Image, entry: Entry | None = None) -> Contours:
         """Return the contours of an image, float32 (H, W)."""
         last = self._last
         if last is None or last[0] is not image:
@@ -100,7 +100,7 @@ class FileGuide:
             )
         return self
 
-    def along(self, image: Image, entry: Entry | None = None) -> Along:
+    def along(self, image: Image, entry: Entry | None = None) -> Contours:
         """Return the contours of an image, float32 (H, W); SpxError names a file that is damaged or does not fit."""
         return read_contours(self.file(entry), size=image.shape[:2])
 

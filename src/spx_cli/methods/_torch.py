@@ -59,6 +59,8 @@ class TorchMethod(Method):
 
     kind: ClassVar[str] = "learned"
     by_edges: ClassVar[bool] = False
+    # Whether contours of images are what its network learns from.
+    by_contours: ClassVar[bool] = False
     recipes: ClassVar[Mapping[str, Recipe]]  # the first is the paper's
 
     weights: str = param("", "bundled weights by name, or the path of a .safetensors file")

@@ -93,10 +93,11 @@ def look(image: Image, truth: NDArray[Any] | None, view: View) -> tuple[Image, T
 
     truth : (H, W) ids 0..G-1, and -1 for pixels without one; they come back as int64 (h, w), numbered anew in raster
         order, from 0 without gaps, so that a crop holds no id it does not show. Or flow, float32 (H, W, 2) as (x, y) in
-        pixels; it comes back as (2, h, w), magnified and mirrored like the image. A view of flow must not be turned.
+        pixels; it comes back as (2, h, w), magnified and mirrored like the image. Or contours, float32 (H, W); they
+        come back as (h, w). A view of either must not be turned.
     """
     seen = np.empty((*view.size, 3), np.uint8)
-    labelled = truth is not None and truth.ndim == 2
+    labelled = truth is not None and truth.dtype.kind != "f"
     ids = np.empty(view.size if labelled else (0, 0), np.int64)
     source = truth if truth is not None and labelled else np.empty((0, 0), np.int16)
     table = np.full(int(source.max(initial=0)) + 1, -1, np.int64)
@@ -106,19 +107,24 @@ def look(image: Image, truth: NDArray[Any] | None, view: View) -> tuple[Image, T
     if truth is None or labelled:
         return seen, ids if labelled else None
     if view.angle:
-        raise ParameterError("optical flow cannot be rotated: set rotate=0")
-    return seen, _look_at_flow(truth, view)
+        raise ParameterError("optical flow and contours cannot be rotated: set rotate=0")
+    return seen, _look_at_flow(truth, view) if truth.ndim == 3 else np.ascontiguousarray(truth[_nearest(truth, view)])
 
 
-def _look_at_flow(flow: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+def _nearest(values: NDArray[Any], view: View) -> tuple[NDArray[np.intp], ...]:
+    """Return where in an array (H, W, ...) what a view shows lies, as indices of rows and columns."""
     places = []
     for first, count, scale, flip, old in zip(
-        (view.top, view.left), view.size, view.scale, (view.flip_y, view.flip_x), flow.shape[:2], strict=True
+        (view.top, view.left), view.size, view.scale, (view.flip_y, view.flip_x), values.shape[:2], strict=True
     ):
         near = np.minimum((first + np.arange(count) + 0.5) / scale, old - 1).astype(np.intp)
         places.append(near[::-1] if flip else near)
+    return np.ix_(*places)
+
+
+def _look_at_flow(flow: NDArray[np.float32], view: View) -> NDArray[np.float32]:
     stretch = np.array([s * (-1 if f else 1) for s, f in zip(view.scale, (view.flip_y, view.flip_x), strict=True)])
-    seen: NDArray[np.float32] = flow[np.ix_(*places)] * stretch[::-1].astype(np.float32)
+    seen: NDArray[np.float32] = flow[_nearest(flow, view)] * stretch[::-1].astype(np.float32)
     return np.ascontiguousarray(seen.transpose(2, 0, 1))
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from spx_cli._version import __version__
+from spx_cli.contours.guide import FileGuide, Habit, NetworkGuide, open_guide
 from spx_cli.device import turn
 from spx_cli.errors import OutOfMemory, ParameterError
 from spx_cli.io.files import alone_in, make_folder, sweep
@@ -46,6 +47,7 @@ def train(
     data: str = "",
     half: bool = False,
     tensorboard: bool = False,
+    contours: str | Path | None = None,
 ) -> Iterator[LogLine]:
     """Train a method's network and yield a LogLine for each line of the log.
 
@@ -56,6 +58,8 @@ def train(
     start : weights to start from, instead of random ones.
     data : what the samples are, for the exported weights.
     half : export tensors of two and more axes as float16.
+    contours : a method that sees contours, or a folder of contour maps named as the images, in place of what the method
+        finds itself; for methods that learn from contours (`TorchMethod.by_contours`).
 
     Raises ParameterError for an `out` that already holds a run, or that holds another run than the one to resume,
     DataError without samples, TrainingError when the loss is not finite, KeyboardInterrupt after SIGINT or SIGTERM,
@@ -65,9 +69,11 @@ def train(
     if (out / CHECKPOINT).exists() and not resume:
         raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     with join(method.device) as world, stop_signals() as stop:
-        pairs = Pairs(train_samples, method.teacher())
+        pairs = Pairs(train_samples, method.teacher(), None if contours is None else _guide(method, contours))
         recipe = replace(recipe, steps=recipe.steps or _once(len(pairs), method, recipe, world))
         about = _about(method, recipe, data, pairs, world, start)
+        if contours is not None:
+            about["contours"] = str(contours)
         state = State(method, recipe, world.device, start)
         if resume and (out / CHECKPOINT).exists():
             about = state.load(out / CHECKPOINT, about)
@@ -112,6 +118,16 @@ def train(
             _export(out / LAST, state, about, half=half)
         if stopped:
             raise KeyboardInterrupt
+
+
+def _guide(method: TorchMethod, contours: str | Path) -> NetworkGuide | FileGuide:
+    """Return what gives the contours that a method learns from."""
+    if not method.by_contours:
+        raise ParameterError(f"{method.name} does not learn from contours")
+    guide = open_guide(contours, device=method.device)
+    if isinstance(guide, Habit):
+        raise ParameterError(f"contours must be those of a network or a folder, not {contours!r}; see -p prior")
+    return guide
 
 
 def _once(count: int, method: TorchMethod, recipe: Recipe, world: World) -> int:

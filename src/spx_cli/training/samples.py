@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spx_cli.datasets import READ_OPTIONS, Dataset, Sample, open_dataset
+from spx_cli.contours.guide import FileGuide, NetworkGuide
+from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
 from spx_cli.io.remarks import Remarks
 from spx_cli.methods._recipe import Recipe
@@ -54,6 +55,11 @@ class Chosen:
         samples, i = self.places[index]
         entry = samples.entries[i]
         return entry.id, samples.annotations(entry)
+
+    def entry(self, index: int) -> Entry:
+        """Return the files of a sample."""
+        samples, i = self.places[index]
+        return samples.entries[i]
 
 
 class Splits(NamedTuple):
@@ -118,7 +124,8 @@ def _try(layout: str, root: Path, split: str, reading: ReadOptions) -> list[Plac
 class Pair(NamedTuple):
     """An image with one of its annotations, or None where it has none.
 
-    truth : (H, W) ids 0..G-1 and -1 where it says nothing; or flow, float32 (H, W, 2), NaN where it is not known.
+    truth : (H, W) ids 0..G-1 and -1 where it says nothing; or flow, float32 (H, W, 2), NaN where it is not known; or
+        contours, float32 (H, W).
     """
 
     id: str
@@ -134,11 +141,16 @@ class Pairs:
 
     teacher : makes an annotation of each view of an image; those of the data set are then left alone, and an image is
         one sample.
+    guide : gives the contours of an image, in place of the teacher.
     """
 
-    def __init__(self, samples: Samples, teacher: Teacher | None = None) -> None:
+    def __init__(
+        self, samples: Samples, teacher: Teacher | None = None, guide: NetworkGuide | FileGuide | None = None
+    ) -> None:
         """Take the names of all samples; each is decoded when it is first asked for. DataError where there is none."""
         self._samples, self.teacher = samples, teacher
+        entries = [entry for i in range(len(samples)) if (entry := self._entry(i)) is not None]
+        self._guide = guide and guide.among(entries)
         self._remarks = Remarks()
         self._kept: dict[int, list[Pair]] = {}
         self._used, self._keeping = 0, Lock()
@@ -180,7 +192,13 @@ class Pairs:
     def _decode(self, index: int) -> list[Pair]:
         sample = self._samples[index]
         self._remarks.add(sample.id, sample.traits)
-        return _pairs(sample) if self.teacher is None else [Pair(sample.id, sample.image, None)]
+        if self.teacher is None:
+            return _pairs(sample)
+        contours = None if self._guide is None else self._guide.along(sample.image, self._entry(index))
+        return [Pair(sample.id, sample.image, contours)]
+
+    def _entry(self, index: int) -> Entry | None:
+        return self._samples.entry(index) if isinstance(self._samples, Chosen) else None
 
 
 def _names(id: str, annotations: int) -> list[str]:
@@ -222,7 +240,7 @@ def make_batch(pairs: Pairs, recipe: Recipe, first: int) -> Batch:
         height, width, _ = pair.image.shape
         view = augment.draw(augment.generator(recipe.seed, position), (height, width), recipe)
         image, truth = augment.look(pair.image, pair.truth, view)
-        if pairs.teacher is not None:
+        if pairs.teacher is not None and truth is None:
             taught = pairs.teacher(image, augment.generator(recipe.seed, position, stream=2))
             truth = taught if taught.dtype.kind == "f" else taught.astype(np.int64)
         ids.append(pair.id)
