@@ -355,7 +355,7 @@ def plant(mutation: Mutation, tree: Path) -> None:
 
 
 def first_failure(tree: Path, tests: str) -> str:
-    """Return the first test that fails in a tree, or that there is no end, '' where all pass; RuntimeError for none."""
+    """Return the first test that fails in a tree, or what else ended them; '' where all pass."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *shlex.split(tests)]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "SPX_SHARED": str(tree)}
     try:
@@ -364,8 +364,8 @@ def first_failure(tree: Path, tests: str) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"no end of {tests}"
-    if done.returncode == 0:
-        return ""
+    if done.returncode <= 0:
+        return f"signal {-done.returncode} in {tests}" if done.returncode else ""
     failed = [
         line.split(" - ")[0].split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))
     ]
