@@ -163,8 +163,8 @@ MUTATIONS = (
     ),
     Mutation(
         "contours/matching.py",
-        "- row_price[i] - column_price[j]",
-        "- row_price[i] + column_price[j]",
+        "price[e] = costs[k]",
+        "price[e] = costs[0]",
         "test_contours_benchmark.py",
     ),
     Mutation(
@@ -227,7 +227,7 @@ MUTATIONS = (
         "test_batch.py -k resume",
     ),
     Mutation("batch/engine.py", "failures > most", "failures >= most", "test_batch.py -k max_failures"),
-    Mutation("batch/engine.py", "if len(group) >= size]", "if len(group) > size]", "test_batch.py -k group"),
+    Mutation("batch/engine.py", "len(loaded.made) == len(loaded.parts)", "loaded.made", "test_batch.py -k parts"),
     Mutation(
         "evaluation/gates.py",
         "sign * (row[name] - bound) >= 0",

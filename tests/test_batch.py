@@ -324,6 +324,15 @@ def test_a_bug_in_a_method_costs_one_image(photos, caplog):
     assert "Traceback" in caplog.text
 
 
+def test_an_interrupt_that_compiled_code_made_an_error_stops_the_run(photos, monkeypatch):
+    def interrupted(*_, **__):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr(StandIn, "segment_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        segment("photos", "out")
+
+
 def test_damaged_weights_stop_the_run(photos):
     picture(photos / "aa.png", corner=(0, 255, 0))
     with pytest.raises(WeightsError, match="damaged"):

@@ -310,6 +310,32 @@ def test_interrupted(spx):
     assert not list(Path("out").rglob("*.part"))
 
 
+ENDS = """
+import spx_cli.__main__, spx_cli.cli
+
+def app(**options):
+    {}
+
+spx_cli.cli.app, spx_cli.cli.complain = app, lambda text: print(text)
+spx_cli.__main__.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise KeyboardInterrupt",
+        "exec('raise KeyboardInterrupt')",  # after which python -m would end by the signal
+        "raise SystemError('returned a result with an exception set') from KeyboardInterrupt()",  # compiled code
+    ],
+)
+def test_every_interrupt_ends_alike(tmp_path, end):
+    (tmp_path / "ends.py").write_text(ENDS.format(end))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [tmp_path, *sys.path]))}
+    done = subprocess.run([sys.executable, "-m", "ends"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "interrupted\n", "")
+
+
 def test_a_terminal_gets_a_bar_and_a_table(spx, photos):
     terminal, end = pty.openpty()
     run = process("segment", photos, "-k", 5, "-o", "out", stdin=end, stdout=end, stderr=end)

@@ -1,5 +1,6 @@
 """The command line's entry, also as python -m spx_cli: ready for Ctrl-C before anything that takes time is imported."""
 
+import atexit
 import gc
 import os
 import sys
@@ -13,6 +14,8 @@ def main() -> "NoReturn":
     """Run spx on the arguments of this process and exit."""
     # What imports make stays: to search it for garbage takes a sixth of a short command. `collect_garbage` ends this.
     gc.disable()
+    ended: list[int] = []
+    atexit.register(_insist, ended)  # the first to be registered is the last to be called
     try:
         from signal import SIG_IGN, SIGINT, default_int_handler, getsignal, signal
 
@@ -26,9 +29,17 @@ def main() -> "NoReturn":
             signal(SIGINT, default_int_handler)
         code = run(sys.argv[1:])
         signal(SIGINT, SIG_IGN)  # all is done
+        ended.append(code)
     except KeyboardInterrupt:
         _leave()
     sys.exit(code)
+
+
+def _insist(ended: "list[int]") -> None:
+    """End with 130 after an interrupt: one inside `exec` makes python -m end by the signal, although it was caught."""
+    if ended == [130]:
+        sys.stdout.flush()
+        os._exit(130)
 
 
 def _leave(*_: "Any") -> "NoReturn":

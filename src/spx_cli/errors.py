@@ -89,3 +89,10 @@ class MissingExtra(SpxError, ImportError):
     """An optional package that is not installed; the message says how to get it."""
 
     exit_code = 2
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is an interrupt: one that comes as compiled code returns is a SystemError by then."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
+    )

@@ -26,7 +26,7 @@ from spx_cli.batch.manifest import Made, Manifest
 from spx_cli.batch.plan import LABELS, Plan, Task, plan
 from spx_cli.contours.guide import open_guide
 from spx_cli.device import pick
-from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
+from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError, is_interrupt
 from spx_cli.io import FORMATS, MAX_PIXELS, read_picture, sweep
 from spx_cli.io.remarks import Remarks, Traits
 from spx_cli.methods import create
@@ -396,6 +396,8 @@ def _attempt(task: Task, action: Callable[[], R]) -> R | Failure:
     except MemoryError:
         reason = "not enough memory"
     except Exception as error:
+        if is_interrupt(error):
+            raise KeyboardInterrupt from None
         _log.exception("a bug in spx, please report it: %s", task.source)
         reason = f"{type(error).__name__}: {error}"
     reason = " ".join(reason.split())

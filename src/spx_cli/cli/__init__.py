@@ -14,7 +14,7 @@ import typer
 from spx_cli._version import __version__
 from spx_cli.cli._options import Command
 from spx_cli.cli._output import complain
-from spx_cli.errors import SpxError
+from spx_cli.errors import SpxError, is_interrupt
 from spx_cli.registry import lookup
 
 # A function becomes a command, a Typer app a group of commands. The modules are imported for every call of spx, so
@@ -85,7 +85,9 @@ def run(args: Sequence[str]) -> int:
         # The reader has gone (`spx ... | head`); what Python still holds for it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, SystemError, typer.Abort) as error:
+        if isinstance(error, SystemError) and not is_interrupt(error):
+            raise
         code = _INTERRUPTED
     if code == _INTERRUPTED:  # which newer Typers return, where older ones raise Abort
         complain("interrupted")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from spx_cli.datasets import Entry
+from spx_cli.errors import is_interrupt
 from spx_cli.evaluation.document import Failure
 from spx_cli.evaluation.ledger import Ledger, cache_file
 from spx_cli.io.remarks import Remarks, Traits
@@ -58,8 +59,8 @@ def score_all(
     try:
         with closing(Remarks()) as remarks:
             _fill(ledger, entries, subject_of, score, options.jobs or cores(), progress, remarks)
-    except KeyboardInterrupt:
-        if kept:
+    except (KeyboardInterrupt, SystemError) as error:
+        if kept and is_interrupt(error):
             _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)
         raise
     if kept and not options.rows:
