@@ -198,6 +198,13 @@ def test_a_peer_gives_a_map_of_about_the_count(name):
     assert 5 <= len(np.unique(labels)) <= 150
 
 
+@pytest.mark.parametrize("name", [name for name in PEERS if name.startswith("opencv")])
+@pytest.mark.parametrize(("size", "count"), [((1, 1), 1), ((1, 9), 2), ((40, 7), 3), ((20, 20), 300)])
+def test_opencv_is_not_asked_for_what_it_crashes_on(name, size, count):
+    with pytest.raises(ParameterError, match="OpenCV takes images of 8 pixels a side"):
+        Peer(peer=name).segment(np.zeros((*size, 3), np.uint8), count)
+
+
 def test_all_stands_for_what_is_installed_and_scikit_image_is():
     assert [peer.peer for peer in open_peers(("all",))] == installed()
     assert {"skimage-slic", "skimage-felzenszwalb", "skimage-watershed"} <= set(installed())

@@ -31,6 +31,7 @@ PEERS = {
     "opencv-scansegment": "spx_cli.bench.peers:opencv_scansegment",
     "fast-slic": "spx_cli.bench.peers:fast_slic",
 }
+SMALLEST = 8  # pixels of the shorter side that OpenCV's methods stand
 # By the first word of a peer's name: the module it needs, and the packages that may bring it.
 _BROUGHT = {
     "skimage": ("skimage", ("scikit-image",)),
@@ -147,7 +148,13 @@ def skimage_watershed(image: Image, n_segments: int) -> Any:
     return watershed(sobel(rgb2gray(image)), markers=n_segments, compactness=0.001) - 1
 
 
-def _opencv() -> Any:
+def _opencv(image: Image, n_segments: int) -> Any:
+    """Return OpenCV, ready for this image; ParameterError for one on which it would crash or never end."""
+    if min(image.shape[:2]) < SMALLEST or _side(image, n_segments) < 2:
+        raise ParameterError(
+            f"OpenCV takes images of {SMALLEST} pixels a side and regions of 2 x 2 pixels at least, not {n_segments} "
+            f"in {image.shape[1]} x {image.shape[0]}"
+        )
     import cv2
 
     cv2.setNumThreads(int(os.environ.get("OMP_NUM_THREADS", "0")) or -1)
@@ -156,14 +163,11 @@ def _opencv() -> Any:
 
 def _side(image: Image, n_segments: int) -> int:
     """Return the side in pixels of squares that number n_segments."""
-    side = round(sqrt(image.shape[0] * image.shape[1] / n_segments))
-    if side < 2:  # OpenCV ends the process
-        raise ParameterError(f"OpenCV takes regions of at least 2 x 2 pixels, not {n_segments} in this image")
-    return side
+    return round(sqrt(image.shape[0] * image.shape[1] / n_segments))
 
 
 def _opencv_kmeans(image: Image, n_segments: int, algorithm: str) -> Any:
-    cv2 = _opencv()
+    cv2 = _opencv(image, n_segments)
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (3, 3), 0), cv2.COLOR_RGB2Lab)  # as OpenCV's documentation advises
     side = _side(image, n_segments)
     if algorithm == "LSC":
@@ -192,7 +196,7 @@ def opencv_lsc(image: Image, n_segments: int) -> Any:
 
 def opencv_seeds(image: Image, n_segments: int) -> Any:
     """SEEDS of OpenCV's ximgproc, 4 levels."""
-    cv2 = _opencv()
+    cv2 = _opencv(image, n_segments)
     height, width, _ = image.shape
     one = cv2.ximgproc.createSuperpixelSEEDS(width, height, 3, n_segments, 4)
     one.iterate(cv2.cvtColor(image, cv2.COLOR_RGB2Lab))
@@ -201,7 +205,7 @@ def opencv_seeds(image: Image, n_segments: int) -> Any:
 
 def opencv_scansegment(image: Image, n_segments: int) -> Any:
     """ScanSegment (F-DBSCAN) of OpenCV's ximgproc; the few pixels that it leaves without a label count as one more."""
-    cv2 = _opencv()
+    cv2 = _opencv(image, n_segments)
     height, width, _ = image.shape
     one = cv2.ximgproc.createScanSegment(width, height, n_segments)
     one.iterate(cv2.cvtColor(image, cv2.COLOR_RGB2Lab))

@@ -221,7 +221,7 @@ def _bracketed(segmenter: Segmenter) -> Segmenter:
     if _exact(segmenter):
         return segmenter
     counts = segmenter.counts
-    return replace(segmenter, counts=(max(1, min(counts) // 2), *counts, 2 * max(counts)))
+    return replace(segmenter, counts=tuple(dict.fromkeys((max(1, min(counts) // 2), *counts, 2 * max(counts)))))
 
 
 class _Speed:
