@@ -498,7 +498,9 @@ def test_outside_the_main_thread(tmp_path):
 
 
 def test_bf16_trains(tmp_path):
-    assert math.isfinite(run(tmp_path, replace(RECIPE, amp="bf16", steps=2))[-1].loss)
+    full, half = (run(tmp_path / amp, replace(RECIPE, amp=amp, steps=2))[-1].loss for amp in ("none", "bf16"))
+    assert half == pytest.approx(full, rel=0.05)
+    assert half != full
 
 
 def test_rate():
