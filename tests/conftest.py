@@ -1,6 +1,7 @@
 import io
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,23 @@ def shared() -> Path:
     if not (root / "reference").is_dir():
         pytest.skip("no reference data: set SPX_SHARED")
     return root
+
+
+@pytest.fixture
+def largest_file():
+    """Let no file become larger than so many bytes, while a context lasts: as if the disk were full."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 class Result(NamedTuple):

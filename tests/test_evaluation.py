@@ -380,6 +380,17 @@ def test_a_file_of_something_else_is_refused(data, tmp_path, content):
     assert (tmp_path / "rows.jsonl").read_text() == content
 
 
+def test_results_that_a_full_disk_does_not_hold_are_an_error_once(tmp_path, largest_file):
+    ledger = Ledger({"k": 4}, tmp_path / "rows")
+    ledger.add("a", {"asa": 0.5})
+    whole = (tmp_path / "rows").read_bytes()
+    with largest_file(len(whole) + 10), pytest.raises(OutputError, match="File too large"):
+        ledger.add("b", {"asa": 0.25})
+    del ledger  # and no further complaint
+    ledger = Ledger({"k": 4}, tmp_path / "rows", resume=True)
+    assert ("a" in ledger, "b" in ledger) == (True, False)
+
+
 def test_results_that_cannot_be_kept_are_an_error(data, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot keep results in"):

@@ -309,6 +309,21 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     assert run(str(tmp_path))[-1].step == RECIPE.steps
 
 
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(straight, tmp_path, largest_file):
+    out = tmp_path / "run"
+    shutil.copytree(straight[0], out)
+    before = (out / "checkpoint.pt").read_bytes()
+    longer = replace(RECIPE, steps=RECIPE.steps + 1)
+    with (
+        largest_file(len(before) - 1000),
+        pytest.raises(OutputError, match=r"checkpoint\.pt: cannot be written: File too"),
+    ):
+        run(out, longer, resume=True)
+    assert (out / "checkpoint.pt").read_bytes() == before
+    assert run(out, longer, resume=True)[-1].step == longer.steps
+    assert not list(out.glob(".spx-*"))
+
+
 def test_a_damaged_log_keeps_its_whole_lines(straight, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(straight[0], out)

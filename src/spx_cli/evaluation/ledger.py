@@ -9,6 +9,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,6 +70,8 @@ class Ledger:
             self._file.write(sealed(value))
             self._file.flush()
         except OSError as error:
+            with suppress(OSError):  # what it could not write it would try to write once more
+                self._file.close()
             raise OutputError(f"cannot keep results in {self.path or 'a temporary file'}: {error.strerror}") from None
         return place
 

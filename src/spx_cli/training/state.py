@@ -7,6 +7,7 @@ import math
 import pickle
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,10 @@ class State:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
+        written = BytesIO()  # in a file, torch would make errors of its own of those of the system
+        torch.save(content, written)
         with atomic(path) as temporary:
-            torch.save(content, temporary)
+            temporary.write_bytes(written.getbuffer())
 
     def load(self, path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
         """Take up the run of a checkpoint; return what the run is about: `about`, and what it started from.
