@@ -145,6 +145,8 @@ def complexity(method: Method, image: Image) -> tuple[float | None, float | None
     """Return what a network does for one image, in thousand million products, and its weights in thousands."""
     if method.kind == "classical":
         return None, None
+    if hasattr(method, "device") and not getattr(method, "bound", False):
+        method = create(method, device="cpu")  # where no recorded graph hides what is done
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
