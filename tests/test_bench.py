@@ -1,5 +1,6 @@
 """Timing in pairs, what follows from it, peers, and `spx bench` as a whole."""
 
+import csv
 import json
 import math
 import sys
@@ -317,7 +318,7 @@ def data(tmp_path):
 
 def test_a_run_with_a_peer(spx, data):
     arguments = ("-m", "standin", "--peer", "skimage-slic", "-k", 4, "-k", 16, "--against", "skimage-slic")
-    more = ("--repeats", 3, "--timed", 2, "--metric", "asa,ev", "--html", "page.html")
+    more = ("--repeats", 3, "--timed", 2, "--metric", "asa,ev", "--html", "page.html", "--csv", "run.csv")
     code, out, err = spx("bench", *data, *arguments, *more, "--json", "--fail-over", "ratio=1e9", "-q")
     document = json.loads(out)
     assert (code, err) == (0, "")
@@ -338,6 +339,11 @@ def test_a_run_with_a_peer(spx, data):
     assert document["threads"] == 1
     assert [(row["size"], row["images"], row["calls"]) for row in document["speed"]][:2] == [("32x24", 2, 6)] * 2
     assert [gate["method"] for gate in document["gates"]] == ["standin"] * 2
+    with Path("run.csv").open(newline="") as file:
+        told = list(csv.DictReader(file))
+    assert [(row["method"], row["k_requested"]) for row in told][1:3] == [("standin", "16"), ("skimage-slic", "4")]
+    assert [float(row["ratio"]) for row in told] == [row["ratio"] for row in document["summary"]]
+    assert [float(row["asa"]) for row in told] == [row["asa"] for row in document["summary"]]
     page = Path("page.html").read_text(encoding="utf-8")
     assert page.count('data-name="skimage-slic"') > 10
     assert page.count('<button type="button" class="shot"') == 3 * 2

@@ -58,6 +58,7 @@ Flows = Annotated[
     list[Path] | None,
     typer.Option("--flow", metavar="DIR", help="With --preset papers: Middlebury or Sintel flow; repeatable."),
 ]
+AsCsv = Annotated[str, _reports.report("--csv", "A row for each method and count, with scores and times")]
 Tolerance = Annotated[
     list[str] | None,
     typer.Option(
@@ -91,7 +92,7 @@ def bench(
     baseline: _reports.Baseline = None,
     max_failures: _reports.MaxFailures = 0,
     as_json: _reports.AsJson = "",
-    as_csv: _reports.AsCsv = "",
+    as_csv: AsCsv = "",
     as_markdown: _reports.AsMarkdown = "",
     as_junit: _reports.AsJunit = "",
     as_html: _reports.AsHtml = "",

@@ -18,6 +18,7 @@ REPORTS = {
     "html": "spx_cli.reports.evaluation:write_html",
 }
 BENCH_REPORTS = REPORTS | {
+    "csv": "spx_cli.reports.bench:write_csv",
     "markdown": "spx_cli.reports.bench:write_markdown",
     "html": "spx_cli.reports.bench:write_html",
 }

@@ -53,6 +53,11 @@ def write_markdown(report: Report[BenchDocument], file: TextIO) -> None:
         tables.write_markdown(file, printed(table))
 
 
+def write_csv(report: Report[BenchDocument], file: TextIO) -> None:
+    """Write scores and times of each method and count; numbers unrounded, empty where undefined."""
+    tables.write_csv(file, report.document.columns, report.document.summary)
+
+
 def write_html(report: Report[BenchDocument], file: TextIO) -> None:
     """Write the page. Pictures are made anew, so the data set must still be there."""
     document = report.document
