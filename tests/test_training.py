@@ -554,6 +554,9 @@ def test_a_folder_without_splits_holds_every_tenth_back(tmp_path):
     assert [s.id for s in (found.val[0], found.val[1])] == ["09", "19"]
     assert {found.train[i].id for i in range(18)}.isdisjoint({"09", "19"})
     assert len(open_samples("folder", tmp_path, None, "none").train) == 20
+    alone = open_samples("folder", tmp_path / "images")  # nothing to validate by
+    assert (len(alone.train), len(alone.val)) == (20, 0)
+    assert "validated on nothing" in alone.about
 
 
 def test_a_folder_with_splits(tmp_path):

@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from spx_cli import device, weights
 from spx_cli.cli import run
@@ -46,6 +47,17 @@ def test_round_trip_through_a_file(name, tmp_path):
         assert torch.equal(value, network.state_dict()[key])
     image = noise()
     np.testing.assert_array_equal(loaded.segment(image, 20), method.bind(network).segment(image, 20))
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    state = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(1).half(), "é": torch.zeros(0)}
+    about = {name: f'"{name}" é' for name in ("method", "zeta", "alpha", "recipe", "data", "asa")}
+    digests = {weights.save(tmp_path / f"{i}.safetensors", state, about) for i in range(8)}
+    assert len(digests) == 1
+    loaded = load_file(tmp_path / "0.safetensors")
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], state[name]) and loaded[name].dtype == state[name].dtype for name in state)
+    assert weights.provenance(tmp_path / "0.safetensors") == about
 
 
 def test_loading_leaves_the_random_numbers_alone():

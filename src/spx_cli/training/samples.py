@@ -81,7 +81,7 @@ def open_samples(
 
     split : one or more splits with '+' between; without it the split train, or where there is none all samples.
     val_split : likewise, or none; without it the split val, or where there is none every tenth sample, which is then
-        taken out of the training. Nothing is validated where val itself is trained on.
+        taken out of the training. Nothing is validated where val itself is trained on, nor among images alone.
     reading : how images are read.
 
     Raises DataError for a folder without such data, UnknownName for a split or layout that does not exist.
@@ -97,7 +97,9 @@ def open_samples(
         validated, val = val_split, _places(layout, root, val_split, reading)
     else:
         validated, val = "val", _try(layout, root, "val", reading) if trained != "all" else []
-        if not val:
+        if not val and not any(samples.annotations(samples.entries[i]) for samples, i in train):
+            validated = "nothing"
+        elif not val:
             validated, val, train = "every tenth", train[9::10], [p for i, p in enumerate(train) if i % 10 != 9]
     values = f", values {reading.value_range}" if reading.value_range else ""
     return Splits(Chosen(train), Chosen(val), f"{layout} {trained}{values}, validated on {validated}")
