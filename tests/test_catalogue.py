@@ -54,12 +54,14 @@ def test_figures_are_taken_from_results(script, tmp_path):
     result("others", rows=rows("slic", 1.0, 9), methods={"slic": "SLIC(compactness=1.0)"})
     result("val", rows=rows("slic", 1.0, 9), data={"split": "val"})
     found = [{"method": name, "k_requested": 400, "ms_min": 2.0, "ratio": 0.25} for name in (*METHODS, "skimage-slic")]
-    place = {"cpu": "A processor", "threads": 1, "repeats": 5, "timed": ["a", "b"]}
+    place = {"cpu": "A processor", "threads": 1, "repeats": 5, "load": [1.0, 3.4], "timed": ["a", "b"]}
     result("times", rows=[], summary=found, bench=place)
+    result("times-slow", rows=[], summary=[{**row, "ms_min": 9e4} for row in found], bench={**place, "timed": ["a"]})
     script.main(["--data", "unread", "--results", str(tmp_path)])
     catalogue = json.loads(script.FILE.read_text())
     slic, snic = (catalogue["methods"][name] for name in ("slic", "snic"))
     assert [slic[key] for key in FIGURES] == [0.75, 3, 2.0, 0.25, 2]
     assert [snic[key] for key in FIGURES] == [0.5, 2, 2.0, 0.25, 2]
-    assert catalogue["ms"].startswith("A processor, 1 thread")
+    assert [catalogue["methods"]["rim"][key] for key in ("ms", "ms_images")] == [9e4, 1]
+    assert catalogue["ms"].startswith("A processor under a load of 3, 1 thread")
     assert "\n| `slic` | .7500 | 2 | .25 |" in script.README.read_text()

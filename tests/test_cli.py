@@ -396,6 +396,28 @@ def test_methods_list(spx):
     assert [line.split("\t")[0] for line in plain] == ["name", *METHODS]
 
 
+def test_methods_list_has_a_line_for_each_on_a_terminal_too(spx, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    _, out, err = spx("methods", "list")
+    drawn = out.splitlines()
+    rows = [line for line in drawn if line.startswith("│")]
+    assert [line.split()[1] for line in rows] == list(METHODS)
+    assert all(len(line) == 90 for line in rows)
+    assert len(drawn) == len(rows) + 4  # the head, and three lines of the frame
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["asa", "ms"]
+
+
+def test_the_figures_of_methods_say_on_what_they_rest(spx):
+    rows = [json.loads(line) for line in spx("methods", "list", "--json").out.splitlines()]
+    measured = next(row for row in rows if row["asa"])
+    listed = next(line for line in spx("methods", "list").out.splitlines() if line.startswith(f"{measured['name']}\t"))
+    assert f"{measured['asa']:.4f}\t{measured['ms']:g}\t" in listed
+    shown = spx("methods", "show", measured["name"]).out
+    assert f"asa {measured['asa']:.4f} on {measured['asa_images']} images: BSDS500 test" in shown
+    assert f"ms {measured['ms']:g}, ratio {measured['ratio']:g} on {measured['ms_images']} images: " in shown
+
+
 def test_methods_show(spx):
     row = json.loads(spx("methods", "show", "slic", "--json").out)
     assert row.keys() >= {"name", "kind", "paper", "summary", "doc", "parameters"}

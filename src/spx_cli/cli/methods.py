@@ -1,6 +1,7 @@
 """spx methods: what there is, how good and how fast, and the parameters of each."""
 
 import inspect
+import sys
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -29,7 +30,7 @@ def list_methods(as_json: _options.Json = False) -> None:
         return
     columns = ["name", "kind", "labels", "asa", "ms", "summary"]
     table(columns, [[*_cells(row), row["summary"]] for row in rows], one_line=True)
-    if any(row["asa"] is not None for row in rows):
+    if sys.stdout.isatty():
         note(f"asa: {catalogue['asa']}\nms: {catalogue['ms']}")
 
 
@@ -62,7 +63,7 @@ def show(
 
 def _cells(row: "Row") -> list[str]:
     asa, ms = row["asa"], row["ms"]
-    figures = ["-" if asa is None else f"{asa:.4f}", "-" if ms is None else f"{ms:.3g}"]
+    figures = ["-" if asa is None else f"{asa:.4f}", "-" if ms is None else f"{ms:g}"]
     return [row["name"], row["kind"], row["labels"], *figures]
 
 
@@ -72,7 +73,7 @@ def _measured(row: "Row", catalogue: "Catalogue") -> list[str]:
     if row["asa"] is not None:
         lines.append(f"asa {asa} on {row['asa_images']} images: {catalogue['asa']}")
     if row["ms"] is not None:
-        lines.append(f"ms {ms}, ratio {row['ratio']:.3g} on {row['ms_images']} images: {catalogue['ms']}")
+        lines.append(f"ms {ms}, ratio {row['ratio']:g} on {row['ms_images']} images: {catalogue['ms']}")
     return [*lines, f"the row of {row['name']} in 'spx methods list'; {catalogue['made']}\n"] if lines else []
 
 
