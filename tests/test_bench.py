@@ -475,13 +475,17 @@ def test_eval_knows_no_time(spx, data):
     assert "unknown metric 'ratio'" in err
 
 
-def test_scaling_is_told_with_its_exponents(tmp_path, data):
-    document = spx_cli.benchmark(
-        tmp_path / "data", "slic", 9, repeats=3, timed=1, scaling=True, largest=0.5, seconds=0.0, metrics=("k",)
-    )
-    assert [row["mpx"] for row in document.sizes] == pytest.approx([0.15, 0.5], rel=0.01)
-    assert [row["k_requested"] for row in document.counts] == [count for count in COUNTS if count <= 768]
-    (row,) = document.exponents
-    assert row["method"] == "slic"
-    assert math.isnan(row["over_pixels"])  # two sizes only
-    assert math.isfinite(row["over_count"])
+def test_scaling_is_told_with_its_exponents(spx, data):
+    scaling = ("--scaling", "--largest", 1, "--repeats", 3, "--timed", 1, "--seconds", 0, "--metric", "k")
+    code, out, err = spx("bench", *data, "-m", "slic", "-k", 9, *scaling, "--json", "run.json")
+    assert code == 0
+    document = json.loads(Path("run.json").read_text())
+    assert [row["mpx"] for row in document["sizes"]] == pytest.approx([0.15, 0.5, 1.0], rel=0.01)
+    assert [row["k_requested"] for row in document["counts"]] == [count for count in COUNTS if count <= 768]
+    (row,) = document["exponents"]
+    assert -5 < row["over_pixels"] < 5
+    assert -5 < row["over_count"] < 5
+    head, told = (line.split("\t") for line in out.splitlines()[:2])
+    assert head == ["method", "pixels", "count"]
+    assert told == ["slic", f"{row['over_pixels']:.2f}", f"{row['over_count']:.2f}"]
+    assert "Scaling: The powers of pixels" in err

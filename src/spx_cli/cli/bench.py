@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spx_cli.cli import _options, _reports
-from spx_cli.cli._output import log_to_stderr, note, progress
+from spx_cli.cli._output import log_to_stderr, note, progress, table
 from spx_cli.errors import ParameterError
 from spx_cli.options import BenchOptions
 
@@ -106,6 +106,7 @@ def bench(
     from spx_cli import api
     from spx_cli.evaluation.gates import Conditions
     from spx_cli.metrics import SPEED_METRICS
+    from spx_cli.reports.bench import further
 
     log_to_stderr(verbose=verbose, quiet=quiet)
     if (data is None) == (images is None):
@@ -139,6 +140,11 @@ def bench(
         )
     if not quiet and document.busy:
         note(f"spx: the machine was too busy for these times, ratios hold better: {', '.join(document.busy)}")
+    if _reports.STDOUT not in outputs.values():
+        for title, text, found in further(document):
+            if not quiet:
+                note(f"{title}: {text}")
+            table(found.head, found.rows, title=title)
     _reports.deliver(conditions.judge(document, max_failures), outputs, quiet=quiet)
 
 

@@ -45,12 +45,9 @@ BUDGET = 2_400_000  # bytes of all pictures, so that the page stays below 3 MB
 def write_markdown(report: Report[BenchDocument], file: TextIO) -> None:
     """Write what an evaluation says, and how times grow."""
     evaluation.write_markdown(report, file)
-    if report.document.exponents:
-        file.write("\nTime grows as a power of size and of count:\n\n")
-        tables.write_markdown(file, exponents(report.document))
-    for table in report.document.papers:
-        file.write(f"\n#### {table.title}\n\n{table.text}\n\n")
-        tables.write_markdown(file, printed(table))
+    for title, text, table in further(report.document):
+        file.write(f"\n#### {title}\n\n{text}\n\n")
+        tables.write_markdown(file, table)
 
 
 def write_csv(report: Report[BenchDocument], file: TextIO) -> None:
@@ -78,15 +75,19 @@ def write_html(report: Report[BenchDocument], file: TextIO) -> None:
         curves = list(figures(document, [name for name in CURVES if name in document.metrics]))
         yield Section("Accuracy", [Charts(curves, names)])
         yield Section("Speed", [Charts(list(_speed(document, names)), names)])
-        if document.exponents:
-            yield Section(
-                "Scaling", [Note("The power of size, and of count, with which time grows."), exponents(document)]
-            )
-        for table in document.papers:
-            yield Section(table.title, [Note(table.text), printed(table)])
+        for title, text, table in further(document):
+            yield Section(title, [Note(text), table])
         yield Section("Pictures", _wall(document, names))
 
     write_page(page(report, sections(), live=True), file)
+
+
+def further(document: BenchDocument) -> Iterator[tuple[str, str, Table]]:
+    """Yield what was found besides, each with its title and what is to be known of it."""
+    if document.exponents:
+        yield "Scaling", "The powers of pixels and of the count with which time grows.", exponents(document)
+    for table in document.papers:
+        yield table.title, table.text, printed(table)
 
 
 def printed(table: PaperTable) -> Table:
