@@ -297,7 +297,7 @@ class Embedder(nn.Module):
         self.c1_2 = nn.Conv2d(INPUTS, width, 3)
         self.c1_3 = nn.Conv2d(INPUTS, width, 3, padding=1, dilation=2)
         joined = INPUTS + 3 * width
-        self.c1_4 = nn.Sequential(Norm(joined), nn.ReLU(), nn.Identity(), nn.Conv2d(joined, width, 3))
+        self.c1_4 = nn.Sequential(Norm(joined), nn.ReLU(inplace=True), nn.Identity(), nn.Conv2d(joined, width, 3))
         self.inorm_1 = Norm(width)
         self.c2 = nn.Conv2d(width + INPUTS, channels, 3)
         self.inorm_2 = Norm(channels)
@@ -307,9 +307,11 @@ class Embedder(nn.Module):
         around = pad(x)
         s = torch.cat([x, self.c1_1(around), self.c1_2(around), self.c1_3(around)], 1)
         norm, relu, _, conv = self.c1_4
-        s = conv(pad(relu(norm(s))))
-        s = self.c2(pad(torch.cat([self.inorm_1(s).relu(), x], 1)))
-        return cast(Tensor, self.inorm_2(s).relu())
+        s = norm(s)  # one name for all, so that no more than two of the wide maps are in memory at a time
+        s = pad(relu(s))
+        s = self.inorm_1(conv(s)).relu_()
+        s = self.c2(pad(torch.cat([s, x], 1)))
+        return cast(Tensor, self.inorm_2(s).relu_())
 
 
 class SeedLayer(nn.Module):
