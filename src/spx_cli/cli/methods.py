@@ -24,12 +24,13 @@ def list_methods(as_json: _options.Json = False) -> None:
 
     catalogue = read()
     rows = list(catalogue["methods"].values())
+    most = max(row["asa_images"] or 0 for row in rows)
     if as_json:
         for row in rows:
             print_json(row)
         return
     columns = ["name", "kind", "labels", "asa", "ms", "summary"]
-    table(columns, [[*_cells(row), row["summary"]] for row in rows], one_line=True)
+    table(columns, [[*_cells(row, most), row["summary"]] for row in rows], one_line=True)
     if sys.stdout.isatty():
         note(f"asa: {catalogue['asa']}\nms: {catalogue['ms']}")
 
@@ -61,19 +62,20 @@ def show(
     )
 
 
-def _cells(row: "Row") -> list[str]:
-    asa, ms = row["asa"], row["ms"]
-    figures = ["-" if asa is None else f"{asa:.4f}", "-" if ms is None else f"{ms:g}"]
+def _cells(row: "Row", most: int) -> list[str]:
+    """Return the short cells of a row; an ASA that rests on fewer images than `most` says so."""
+    asa, ms, images = row["asa"], row["ms"], row["asa_images"]
+    few = f" on {images}" if images and images < most else ""
+    figures = ["-" if asa is None else f"{asa:.4f}{few}", "-" if ms is None else f"{ms:g}"]
     return [row["name"], row["kind"], row["labels"], *figures]
 
 
 def _measured(row: "Row", catalogue: "Catalogue") -> list[str]:
     lines = []
-    *_, asa, ms = _cells(row)
     if row["asa"] is not None:
-        lines.append(f"asa {asa} on {row['asa_images']} images: {catalogue['asa']}")
+        lines.append(f"asa {row['asa']:.4f} on {row['asa_images']} images: {catalogue['asa']}")
     if row["ms"] is not None:
-        lines.append(f"ms {ms}, ratio {row['ratio']:g} on {row['ms_images']} images: {catalogue['ms']}")
+        lines.append(f"ms {row['ms']:g}, ratio {row['ratio']:g} on {row['ms_images']} images: {catalogue['ms']}")
     return [*lines, f"the row of {row['name']} in 'spx methods list'; {catalogue['made']}\n"] if lines else []
 
 
