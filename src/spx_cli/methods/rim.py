@@ -45,7 +45,7 @@ class RIM(Method):
     """Clusters that tell much about their pixels, n_segments at most; a network learns them from the one image.
 
     It takes seconds: the network learns on a small copy of the image, by Muon, and sees the whole at the end. The
-    paper's loop, by Adam on the whole image, takes an hour on two cores for what is no better.
+    paper's loop, by Adam on the whole image, takes an hour on two cores.
     """
 
     name = "rim"
