@@ -95,7 +95,7 @@ def times(rows: dict[str, dict[str, Any]], options: argparse.Namespace) -> str:
             ms, ratio = (float(f"{found[name][key]:.3g}") for key in ("ms_min", "ratio"))
             rows[name] |= {"ms": ms, "ratio": ratio, "ms_images": len(place["timed"])}
         said = (
-            f"{place['cpu']} under a load of {max(place['load']):.0f}, {place['threads']} thread, 481 x 321 pixels, "
+            f"{place['cpu']} under a load of {max(place['load']):.0f}, {document['threads']} thread, 481 x 321 pixels, "
             f"{K} regions, least of {place['repeats']} calls, of 3 slow ones; {PEER} takes "
             f"{found[PEER]['ms_min']:.3g}, ratio: to that beside it"
         )

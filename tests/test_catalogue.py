@@ -54,9 +54,15 @@ def test_figures_are_taken_from_results(script, tmp_path):
     result("others", rows=rows("slic", 1.0, 9), methods={"slic": "SLIC(compactness=1.0)"})
     result("val", rows=rows("slic", 1.0, 9), data={"split": "val"})
     found = [{"method": name, "k_requested": 400, "ms_min": 2.0, "ratio": 0.25} for name in (*METHODS, "skimage-slic")]
-    place = {"cpu": "A processor", "threads": 1, "repeats": 5, "load": [1.0, 3.4], "timed": ["a", "b"]}
-    result("times", rows=[], summary=found, bench=place)
-    result("times-slow", rows=[], summary=[{**row, "ms_min": 9e4} for row in found], bench={**place, "timed": ["a"]})
+    place = {"cpu": "A processor", "repeats": 5, "load": [1.0, 3.4], "timed": ["a", "b"]}
+    result("times", rows=[], summary=found, bench=place, threads=1)
+    result(
+        "times-slow",
+        rows=[],
+        summary=[{**row, "ms_min": 9e4} for row in found],
+        bench={**place, "timed": ["a"]},
+        threads=1,
+    )
     script.main(["--data", "unread", "--results", str(tmp_path)])
     catalogue = json.loads(script.FILE.read_text())
     slic, snic = (catalogue["methods"][name] for name in ("slic", "snic"))
