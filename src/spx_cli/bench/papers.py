@@ -155,8 +155,8 @@ def complexity(method: Method, image: Image) -> tuple[float | None, float | None
         with FlopCounterMode(display=False) as counter:
             method.segment(image, 100)
         gmac = counter.get_total_flops() / 2e9
-    network = getattr(method, "network", None)
-    weights = sum(p.numel() for p in network.parameters()) / 1e3 if isinstance(network, nn.Module) else None
+    networks: Sequence[nn.Module] = getattr(method, "networks", ())
+    weights = sum(p.numel() for network in networks for p in network.parameters()) / 1e3 if networks else None
     return gmac, weights
 
 

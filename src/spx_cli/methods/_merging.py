@@ -43,6 +43,12 @@ def judge_for(assignment: Assignment, merge: str, border_price: float) -> Judge 
     return judge._replace(border_price=border_price)
 
 
+def merge_identity(merge: str) -> str:
+    """Return what the weights behind a `merge` are, by content; '' for Ward's cost. WeightsError: there are none."""
+    sources = {WARD: (), LOSS: tuple(BUNDLED.values())}.get(merge, (merge,))
+    return "".join(f" merging by {weights.sha256(weights.path(source))}" for source in sources)
+
+
 def save_judge(file: Path, judge: Judge, scales: int, embedded: bool, about: dict[str, str]) -> str:
     """Write the weights and their provenance; return the sha256 of the file."""
     import torch

@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from spx_cli import device, weights
 from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
 from spx_cli.methods._contours import chances
+from spx_cli.methods._merging import merge_identity
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
 from spx_cli.methods.base import Along, Method, check_count, check_image
@@ -75,11 +76,12 @@ class TorchMethod(Method):
 
     def identity(self) -> str:
         """Return in words all that decides the maps: device and weights by what they are, not as asked for."""
+        merging = merge_identity(self.merge)
         if self.bound:
-            return f"{self!r} bound to {weights.digest(self.network.state_dict())}"
+            return f"{self!r} bound to {weights.digest(self.network.state_dict())}{merging}"
         source = f" weights {weights.sha256(weights.path(self.weights))}" if self.weights else ""
         where = str(device.pick("auto")) if self.device == "auto" else self.device
-        return f"{replace(self, device=where)!r}{source}"
+        return f"{replace(self, device=where)!r}{source}{merging}"
 
     def fresh(self) -> Self:
         """Return an equal method that reads its weights anew, unless it is bound to a network."""
@@ -257,6 +259,11 @@ class TorchMethod(Method):
         with _loading:  # of threads that come together the first loads it
             loaded = self.__dict__.get("network")
             return self._ready(self.load(), device.pick(self.device)) if loaded is None else loaded
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All networks that segment."""
+        return (self.network,)
 
     def bind(self, network: nn.Module) -> Self:
         """Return a copy that segments with the present weights of `network`, as training does to validate."""

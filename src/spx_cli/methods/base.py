@@ -13,7 +13,7 @@ import numpy as np
 from spx_cli import params
 from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ImageError, ParameterError
-from spx_cli.methods._merging import LOSS, WARD, judge_for
+from spx_cli.methods._merging import LOSS, WARD, judge_for, merge_identity
 from spx_cli.methods._unlabelled import colour_edges
 from spx_cli.params import param
 from spx_cli.regions.finish import finish, on_host
@@ -117,7 +117,7 @@ class Method(ABC):
 
     def identity(self) -> str:
         """Return in words all that decides the maps, so that two methods of one identity make the same."""
-        return repr(self)
+        return f"{self!r}{merge_identity(self.merge)}"
 
     def fresh(self) -> Self:
         """Return an equal method that holds nothing read from files yet."""

@@ -113,6 +113,15 @@ class ELM(TorchMethod):
             for one, seen, vectors in zip(fine, contours, embedding, strict=True)
         ]
 
+    def identity(self) -> str:
+        """Return in words all that decides the maps, the cells' network included."""
+        return f"{super().identity()} on cells of {self._fine.identity()}"
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All networks that segment: its own, and that of the cells."""
+        return (self.network, *self._fine.networks)
+
     @cached_property
     def _fine(self) -> TorchMethod:
         fine: TorchMethod = create("fcn", device=self.device, precision=self.precision)  # type: ignore[assignment]
