@@ -147,6 +147,10 @@ def test_features_and_seeds_learn_in_turn():
     assert learned == [{"embedder", "grm"}] * 2 + [{"seeds"}] + [{"embedder", "grm"}]
 
 
+def test_seeds_amid_their_cells_take_no_steps():
+    assert create("lnsnet", device="cpu", seeds="grid", feature_steps=2, seed_steps=1).steps_per_batch == 2
+
+
 def test_the_memory_moves_and_holds_the_gradient_back():
     _, network = fresh()
     features = torch.rand(1, 20, 4, 5, requires_grad=True)

@@ -73,8 +73,8 @@ class LNSNet(TorchMethod):
 
     @property
     def steps_per_batch(self) -> int:
-        """How long one image is learned before the next one comes."""
-        return self.feature_steps + self.seed_steps
+        """How long one image is learned before the next one comes; seeds amid their cells have nothing to learn."""
+        return self.feature_steps + (self.seed_steps if self.seeds == "network" else 0)
 
     def before_step(self, network: nn.Module, step: int) -> None:
         """Let the features or the seeds learn, whichever is due; the other's weights rest."""
