@@ -103,6 +103,11 @@ MUTATIONS = (
     Mutation(
         "regions/merging.py", "contour[kept] += contour[lost]", "contour[kept] -= contour[lost]", "test_merging.py"
     ),
+    Mutation("regions/merging.py", "palette[a] += palette[b]", "palette[a] += 0", "test_merging.py"),
+    Mutation("regions/merging.py", "pairs.outline[b] - 2 * between", "pairs.outline[b] - between", "test_merging.py"),
+    Mutation("regions/merging.py", "np.float32(sums[r, FRAME]) / side", "np.float32(0) / side", "test_merging.py"),
+    Mutation("regions/graph.py", "of[16 * k + 4 * m + n] += 1", "of[16 * k + 4 * m] += 1", "test_graph.py"),
+    Mutation("regions/graph.py", "(2 * y - start[j]) % 4", "(y - start[j]) % 4", "test_graph.py"),
     Mutation("regions/merging.py", "np.sqrt(n * np.sqrt(n)) * strength", "n * strength", "test_merging.py"),
     Mutation(
         "regions/merging.py",

@@ -3,8 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli.regions.graph import COLUMN, FEATURES, INSIDE, ROW, SIZE, SQUARE, contract, region_graph
+from spx_cli.regions.graph import (
+    COLUMN,
+    FEATURES,
+    FRAME,
+    INSIDE,
+    ROW,
+    SIZE,
+    SQUARE,
+    contract,
+    region_graph,
+    with_palette,
+)
 from spx_cli.regions.maps import components
+from spx_cli.regions.runs import find_runs
 from strategies import label_maps
 
 
@@ -27,6 +39,21 @@ def naive_contour(labels, contours, pair):
     return total
 
 
+def naive_frame(labels, region):
+    return sum((line == region).sum() for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]))
+
+
+def naive_palette(labels, region, lab):
+    """Counts of the region's pixels by class of colour, one of four in each row."""
+    sample = np.sort(lab[::8, ::8].reshape(-1, 3), axis=0)
+    cuts = sample[[len(sample) * i // 4 for i in (1, 2, 3)]]
+    palette = np.zeros(64)
+    for y, x in np.argwhere(labels == region):
+        if (x - 2 * y) % 4 == 0:
+            palette[((lab[y, x] > cuts).sum(0) * (16, 4, 1)).sum()] += 1
+    return palette
+
+
 @given(label_maps(max_side=12, max_id=3), st.sampled_from([1, 3, 5]), st.integers(0, 2), st.sampled_from([0, 1, 2, 4]))
 def test_graph_agrees_with_a_double_loop(labels, channels, scales, side):
     regions, count = components(labels)
@@ -42,6 +69,7 @@ def test_graph_agrees_with_a_double_loop(labels, channels, scales, side):
         inside = regions == r
         expected = {SIZE: inside.sum(), ROW: rows[inside].sum(), COLUMN: columns[inside].sum()}
         expected[SQUARE] = ((features[inside] / 2) ** 2).sum()
+        expected[FRAME] = naive_frame(regions, r)
         expected[INSIDE] = contours.mean(0)[inside].sum() if scales else 0
         expected |= {FEATURES + c: features[inside, c].sum() / 2 for c in range(channels)}
         if side:
@@ -51,6 +79,21 @@ def test_graph_agrees_with_a_double_loop(labels, channels, scales, side):
     for pair, contour in zip(graph.edges, graph.contour, strict=True):
         expected = [naive_contour(regions, contours[s], pair) for s in range(scales)]
         np.testing.assert_allclose(contour, expected, rtol=1e-5)
+
+
+@given(label_maps(max_side=12, max_id=3))
+def test_palettes_agree_with_a_double_loop(labels):
+    runs = find_runs(labels)
+    lab = np.random.default_rng(0).normal(size=(*labels.shape, 3)).astype(np.float32)
+    merged = (np.arange(runs.regions) // 2).astype(np.int32)
+    graph = region_graph(runs, lab)
+    palette = with_palette(contract(graph, merged), lab, runs, merged).palette
+    regions, _ = components(labels)
+    single = [naive_palette(regions, r, lab) for r in range(runs.regions)]
+    for r in range(len(palette)):
+        assert palette[r].tolist() == sum(single[2 * r : 2 * r + 2]).tolist()
+    whole = with_palette(graph, lab, runs, np.arange(runs.regions, dtype=np.int32))
+    assert np.array_equal(contract(whole, merged).palette, palette)
 
 
 @given(label_maps(max_side=10, max_id=3), st.integers(1, 4))

@@ -109,7 +109,7 @@ def test_drawn_pairs_say_what_merging_them_loses():
     case = Case(region_graph(labels, lab), (tables, tables), 3)
     assert truth.sum() == 6
     inputs, shares, weights = draw(case, Judge.ward(), (1.0,), 10, np.random.default_rng(0))
-    assert inputs.shape == (2, 9)
+    assert inputs.shape == (2, 14)
     assert sorted(shares.tolist()) == [0, 1]
     assert weights.tolist() == pytest.approx([4 / 6] * 2)
     assert asa(case._replace(n_regions=2), Judge.ward()) == 1

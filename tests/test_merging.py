@@ -3,16 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spx_cli.regions.graph import FEATURES, SIZE, contract, region_graph
+from spx_cli.regions.graph import FEATURES, SIZE, contract, region_graph, with_palette
 from spx_cli.regions.maps import components
 from spx_cli.regions.merging import FAINT, GROWTH, Judge, absorb, merge, n_inputs, pair_inputs
+from spx_cli.regions.runs import find_runs
 from strategies import label_maps
-from test_graph import naive_contour, naive_graph
+from test_graph import naive_contour, naive_frame, naive_graph, naive_palette
 
 
 def some_judge(scales, embedded, seed=0, border_price=0.0):
     rng = np.random.default_rng(seed)
-    shape = 8, n_inputs(scales, embedded=embedded)
+    shape = n_inputs(scales, embedded=embedded), 8
     hidden, bias, out = (rng.normal(0, 0.3, s).astype(np.float32) for s in (shape, 8, 8))
     return Judge(hidden, bias, out, -0.5, border_price, 0.0)
 
@@ -22,6 +23,12 @@ def picture(labels, scales, embedded):
     lab = rng.normal(0, 10, (*labels.shape, 3)).astype(np.float32)
     contours = rng.random((scales, *labels.shape), np.float32) if scales else None
     return lab, contours, rng.normal(size=(*labels.shape, 4)).astype(np.float32) if embedded else None
+
+
+def judged_graph(labels, lab, contours=None, embedding=None):
+    runs = find_runs(labels)
+    graph = region_graph(runs, lab, contours=contours, embedding=embedding)
+    return with_palette(graph, lab, runs, np.arange(runs.regions, dtype=np.int32))
 
 
 def naive_inputs(labels, pair, lab, contours, embedding, area):
@@ -34,6 +41,14 @@ def naive_inputs(labels, pair, lab, contours, embedding, area):
     values += [difference[0] ** 2 + 0.1, (difference[1:] ** 2).sum() + 0.1]
     values += [lab[inside].var(0).sum() + 0.1 for inside in (a, b)]
     values += [((centre[0] - centre[1]) ** 2).sum() / area + 0.01]
+    palettes = [naive_palette(labels, r, lab) for r in pair]
+    palettes = [p / p.sum() if p.any() else p + 1 / len(p) for p in palettes]
+    likeness = np.sqrt(palettes[0] * palettes[1]).sum()
+    values += [np.exp(np.sqrt(max(1 - likeness, 0)))]
+    ids = [labels[inside][0] for inside in (a, b)]
+    outlines = [sum(length for ends, length in naive_graph(labels).items() if r in ends) for r in ids]
+    values += [outline / inside.sum() ** 0.5 for outline, inside in zip(outlines, (a, b), strict=True)]
+    values += [naive_frame(labels, r) / inside.sum() ** 0.5 + 0.1 for r, inside in zip(ids, (a, b), strict=True)]
     if contours is not None:
         values += [naive_contour(labels, scale, pair) / border + 0.001 for scale in contours]
         values += [contours[:, inside].mean() + 0.001 for inside in (a, b)]
@@ -43,7 +58,7 @@ def naive_inputs(labels, pair, lab, contours, embedding, area):
 
 
 def naive_loss(labels, pair, judge, pictures, area):
-    h = np.maximum(judge.hidden @ naive_inputs(labels, pair, *pictures, area) + judge.bias, 0)
+    h = np.maximum(naive_inputs(labels, pair, *pictures, area) @ judge.hidden + judge.bias, 0)
     share = 1 / (1 + np.exp(-(judge.offset + h @ judge.out)))
     return min((labels == r).sum() for r in pair) * share - judge.border_price * naive_graph(labels)[pair]
 
@@ -107,7 +122,7 @@ def test_wards_cost(regions, n_regions, channels, scales):
 @given(maps_of_regions, st.integers(0, 2), st.booleans())
 def test_inputs(regions, scales, embedded):
     pictures = picture(regions, scales, embedded)
-    graph = region_graph(regions, pictures[0], contours=pictures[1], embedding=pictures[2])
+    graph = judged_graph(regions, *pictures)
     inputs = pair_inputs(graph, 3.0)
     assert inputs.shape == (len(graph.edges), n_inputs(scales, embedded=embedded))
     for pair, found in zip(map(tuple, graph.edges.tolist()), inputs, strict=True):
@@ -117,7 +132,7 @@ def test_inputs(regions, scales, embedded):
 @given(maps_of_regions, st.integers(1, 6), st.integers(0, 2), st.booleans(), st.sampled_from([0.0, 0.2, 3.0]))
 def test_expected_loss(regions, n_regions, scales, embedded, border_price):
     pictures, judge = picture(regions, scales, embedded), some_judge(scales, embedded, border_price=border_price)
-    graph = region_graph(regions, pictures[0], contours=pictures[1], embedding=pictures[2])
+    graph = judged_graph(regions, *pictures)
     into = merge(graph, n_regions, judge, 3.0)
     expected = naive_merge(regions, n_regions, lambda labels, pair: naive_loss(labels, pair, judge, pictures, 3.0))
     assert np.array_equal(into[regions], expected)
@@ -162,7 +177,7 @@ def test_many_regions_on_one_background(learned):
     regions, count = components(labels)
     lab = np.random.default_rng(3).normal(0, 5, (side, side, 3)).astype(np.float32)
     judge = some_judge(0, False) if learned else Judge.ward()
-    graph = region_graph(regions, lab)
+    graph = judged_graph(regions, lab)
     into = merge(graph, count // 2, judge, 9.0)
     assert into.max() + 1 == count // 2
     assert absorb(graph, 2, 1, 0.0).max() == 0

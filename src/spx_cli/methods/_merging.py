@@ -12,7 +12,7 @@ from spx_cli.regions.merging import Judge, n_inputs
 from spx_cli.types import Assignment
 
 OWNER = "merge"  # whose weights they are, as WEIGHTS and the files say
-INPUTS = "1"  # version of `pair_inputs`; weights made for another one mean something else
+INPUTS = "2"  # version of `pair_inputs`; weights made for another one mean something else
 WARD, LOSS = "ward", "loss"
 
 # The bundled weights for what there is: scales of contours, whether there is an embedding, whether they are mere edges.
@@ -54,7 +54,7 @@ def save_judge(file: Path, judge: Judge, scales: int, embedded: bool, about: dic
     import torch
 
     arrays = {
-        "hidden": judge.hidden.T,
+        "hidden": judge.hidden,
         "bias": judge.bias,
         "out": judge.out,
         "offset": np.array([judge.offset], np.float32),
@@ -92,7 +92,7 @@ def _load_judge(source: str, changed: int) -> tuple[Judge, tuple[int, bool]]:
             raise WeightsError(f"{file} is damaged: {name!r} must be float32 {shape}")
         if not np.isfinite(arrays[name]).all():
             raise WeightsError(f"{file} is damaged: {name!r} is not finite")
-    hidden, bias, out = (np.ascontiguousarray(arrays[name].T) for name in ("hidden", "bias", "out"))
+    hidden, bias, out = (np.ascontiguousarray(arrays[name]) for name in ("hidden", "bias", "out"))
     return Judge(hidden, bias, out, float(arrays["offset"][0]), 0.0, 0.0), made_for
 
 

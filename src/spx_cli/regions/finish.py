@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from spx_cli.color import POSITION
 from spx_cli.errors import LabelError, ParameterError
-from spx_cli.regions.graph import SIZE, RegionGraph, contract, region_graph
+from spx_cli.regions.graph import SIZE, RegionGraph, contract, region_graph, with_palette
 from spx_cli.regions.maps import components
 from spx_cli.regions.merging import Judge, absorb, merge
 from spx_cli.regions.runs import Runs, find_runs, paint
 from spx_cli.types import Assignment, Labels
 
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
+FINE = 64  # pixels / n_segments: below it regions are too many, and too small, for histograms of their colours
 
 
 def finish(assignment: Assignment, n_segments: int, judge: Judge | None = None, *, exact: bool = True) -> Labels:
@@ -58,23 +59,24 @@ def _merged(
 ) -> NDArray[np.int32]:
     """Return what each region becomes part of: debris goes, then pairs merge until there are few enough."""
     area = assignment.labels.shape[0] * assignment.labels.shape[1] / n_segments
-    position = (assignment.position if judge is None else POSITION) / sqrt(area)
-    graph = ward_graph(assignment, runs) if judge is None else loss_graph(assignment, runs)
-    graph, into = without_debris(graph, n_segments, position, least=n_segments if exact else 1)
+    if judge is not None:
+        graph, into = loss_graph(assignment, runs, n_segments)
+        return merge(graph, n_segments, judge, area)[into]
+    position = assignment.position / sqrt(area)
+    graph, into = _without_debris(ward_graph(assignment, runs), n_segments, position, n_segments if exact else 1)
     most = n_segments if exact else len(np.unique(on_host(assignment.labels)))
-    return merge(graph, most, judge or Judge.ward(position), area)[into]
+    return merge(graph, most, Judge.ward(position), area)[into]
 
 
-def without_debris(
-    graph: RegionGraph, n_segments: int, position: float | None = None, *, least: int | None = None
+def _without_debris(
+    graph: RegionGraph, n_segments: int, position: float, least: int
 ) -> tuple[RegionGraph, NDArray[np.int32]]:
     """Return the graph once regions below SMALL of the mean size joined their most similar neighbour, and who is where.
 
-    position : as in `Judge`; without it as usual for features that are Lab. least : when so many are left, it ends.
+    position : as in `Judge`. least : when so many are left, it ends.
     """
     area = float(graph.sums[:, SIZE].sum()) / n_segments
-    near = POSITION / sqrt(area) if position is None else position
-    into = absorb(graph, int(SMALL * area), n_segments if least is None else least, near)
+    into = absorb(graph, int(SMALL * area), least, position)
     return contract(graph, into), into
 
 
@@ -83,18 +85,21 @@ def ward_graph(assignment: Assignment, runs: Runs) -> RegionGraph:
     return region_graph(runs, on_host(assignment.features), contours=_scales(assignment))
 
 
-def loss_graph(assignment: Assignment, runs: Runs) -> RegionGraph:
-    """Return the graph of an assignment's regions, as `runs` has them, in which the expected loss compares them."""
-    colours = assignment.features if assignment.lab is None else assignment.lab
+def loss_graph(assignment: Assignment, runs: Runs, n_segments: int) -> tuple[RegionGraph, NDArray[np.int32]]:
+    """Return the graph in which the expected loss compares an assignment's regions, debris gone, and who is where."""
+    colours = on_host(assignment.features if assignment.lab is None else assignment.lab)
     if colours.shape[2] != 3:
         raise ParameterError(f"the expected loss compares Lab, not {colours.shape[2]} features; use merge=ward")
-    return region_graph(
+    graph = region_graph(
         runs,
-        on_host(colours),
+        colours,
         unit=assignment.unit,
         contours=_scales(assignment),
         embedding=on_host(assignment.embedding),
     )
+    area = float(graph.sums[:, SIZE].sum()) / n_segments
+    graph, into = _without_debris(graph, n_segments, POSITION / sqrt(area), n_segments)
+    return with_palette(graph, colours, runs, into) if area >= FINE else graph, into
 
 
 def _scales(assignment: Assignment) -> NDArray[np.float32] | None:

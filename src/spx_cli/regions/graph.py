@@ -14,23 +14,28 @@ from spx_cli.regions.runs import Runs, find_runs
 from spx_cli.types import Labels
 
 # Columns of `RegionGraph.sums`.
-SIZE, ROW, COLUMN, SQUARE, INSIDE, FEATURES = range(6)
+SIZE, ROW, COLUMN, SQUARE, INSIDE, FRAME, FEATURES = range(7)
+
+COLOURS = 64  # classes of `RegionGraph.palette`: four of each of L, a and b
 
 
 class RegionGraph(NamedTuple):
     """Regions and which of them touch.
 
     sums : (R, FEATURES + C) float64, over the pixels of a region: 1; row; column; squared length of the features;
-        contour strength, mean over scales (0 without); the C features, and behind them those of an embedding.
+        contour strength, mean over scales (0 without); pixel sides on the frame of the image; the C features, and
+        behind them those of an embedding.
     edges : (E, 2) pairs of neighbours, the smaller id first.
     border : (E,) length of the common border in pixel sides.
     contour : (E, S), contour strength at each scale, summed along the border; S is 0 without contours.
+    palette : (R, COLOURS) pixels in each class of colour, see `with_palette`; (R, 0) without.
     """
 
     sums: NDArray[np.float64]
     edges: NDArray[np.int32]
     border: NDArray[np.int32]
     contour: NDArray[np.float64]
+    palette: NDArray[np.int32]
 
     def means(self, column: int, stop: int | None = None) -> NDArray[np.float64]:
         """Return what some columns of the sums are on average over each region, (R, n)."""
@@ -60,6 +65,7 @@ def region_graph(
     channels = features.shape[2]
     sums = np.zeros((runs.regions, FEATURES + channels + (0 if embedding is None else embedding.shape[2])), np.float64)
     _sum_features(runs.first, runs.start, runs.region, features, sums)
+    _sum_frame(runs.first, runs.start, runs.region, runs.width, sums)
     sums[:, FEATURES : FEATURES + channels] /= unit
     sums[:, SQUARE] /= unit * unit
     strength = np.empty((0, 0, 0), np.float32) if contours is None else contours
@@ -69,7 +75,22 @@ def region_graph(
         side = _side(features.shape[:2], embedding.shape[:2])
         _sum_embedding(runs.first, runs.start, runs.region, runs.width, embedding, side, FEATURES + channels, sums)
     edges, border, contour = _region_edges(runs.first, runs.start, runs.region, runs.regions, runs.width, strength)
-    return RegionGraph(sums, edges, border, contour)
+    return RegionGraph(sums, edges, border, contour, np.empty((runs.regions, 0), np.int32))
+
+
+def with_palette(graph: RegionGraph, lab: NDArray[Any], runs: Runs, into: NDArray[np.int32]) -> RegionGraph:
+    """Return the graph with its regions' histograms of colour.
+
+    lab : (H, W, 3). into : (R,) which region of the graph each region of `runs` is part of. Classes are bounded by the
+    quartiles of each channel in the image. For speed every 64th pixel tells the quartiles, and every fourth one counts,
+    those of every other row shifted by two.
+    """
+    sample = np.ascontiguousarray(lab[::8, ::8].reshape(-1, 3).T)
+    quarters = [len(sample[0]) * i // 4 for i in (1, 2, 3)]
+    cuts = np.ascontiguousarray(np.partition(sample, quarters, axis=1)[:, quarters])
+    palette = np.zeros((len(graph.sums), COLOURS), np.int32)
+    _sum_palette(runs.first, runs.start, runs.region, into, lab, cuts, palette)
+    return graph._replace(palette=palette)
 
 
 def _side(size: tuple[int, ...], cells: tuple[int, ...]) -> int:
@@ -86,8 +107,11 @@ def contract(graph: RegionGraph, into: NDArray[np.int32]) -> RegionGraph:
     """Return the graph after region r became part of region into[r], (R,) ids 0.. without gaps."""
     sums = np.zeros((int(into.max()) + 1, graph.sums.shape[1]), np.float64)
     _add_rows(graph.sums, into, sums)
+    palette = np.zeros((len(sums), graph.palette.shape[1]), np.int32)
+    if palette.size:
+        _add_rows(graph.palette, into, palette)
     edges, border, contour = _contract(graph.edges, graph.border, graph.contour, into, len(sums))
-    return RegionGraph(sums, edges, border, contour)
+    return RegionGraph(sums, edges, border, contour, palette)
 
 
 @njit(cache=True, nogil=True)
@@ -126,6 +150,38 @@ def _sum_features(first, start, region, features, sums):
                     for c in range(channels):
                         total[FEATURES + c] += features[y, x, c]
                         total[SQUARE] += float(features[y, x, c]) ** 2
+
+
+@njit(cache=True, nogil=True)
+def _sum_frame(first, start, region, width, sums):
+    """first (H + 1,), start (M + 1,), region (M,); sums (R, ...) out: pixel sides on the frame of the image."""
+    last = len(first) - 2
+    for y in range(last + 1):
+        sums[region[first[y]], FRAME] += 1
+        sums[region[first[y + 1] - 1], FRAME] += 1
+        if y == 0 or y == last:
+            for j in range(first[y], first[y + 1]):
+                stop = start[j + 1] if j + 1 < first[y + 1] else width
+                sums[region[j], FRAME] += (stop - start[j]) * ((y == 0) + (y == last))
+
+
+@njit(cache=True, nogil=True)
+def _sum_palette(first, start, region, into, lab, cuts, palette):
+    """first (H + 1,), start (M + 1,), region (M,), into (R,); lab (H, W, 3), cuts (3, 3); palette (R', 64) out."""
+    height, width, _ = lab.shape
+    l0, l1, l2 = cuts[0]
+    a0, a1, a2 = cuts[1]
+    b0, b1, b2 = cuts[2]
+    for y in range(height):
+        for j in range(first[y], first[y + 1]):
+            stop = start[j + 1] if j + 1 < first[y + 1] else width
+            of = palette[into[region[j]]]
+            for x in range(start[j] + (2 * y - start[j]) % 4, stop, 4):
+                light, red, blue = lab[y, x, 0], lab[y, x, 1], lab[y, x, 2]
+                k = (light > l0) + (light > l1) + (light > l2)
+                m = (red > a0) + (red > a1) + (red > a2)
+                n = (blue > b0) + (blue > b1) + (blue > b2)
+                of[16 * k + 4 * m + n] += 1
 
 
 @njit(cache=True, nogil=True)

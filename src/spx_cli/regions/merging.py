@@ -20,22 +20,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.regions.graph import COLUMN, FEATURES, INSIDE, ROW, SIZE, SQUARE, RegionGraph, slot_of
+from spx_cli.regions.graph import COLOURS, COLUMN, FEATURES, FRAME, INSIDE, ROW, SIZE, SQUARE, RegionGraph, slot_of
 from spx_cli.regions.runs import root
 
 FAINT = 0.01  # what a border without any contour counts
 GROWTH = 1.0625  # by which one of a pair must have grown before the pair is costed anew
 
 # Columns of what is known of a region besides its mean features and embedding.
-LOG_SIZE, LOG_SPREAD, LOG_INSIDE, Y, X, MEANS = range(6)
-# Added before logarithms are taken: Lab squared, contour strength, squared distance over area, embedding squared.
-EPS_LAB, EPS_CONTOUR, EPS_PLACE, EPS_EMBEDDING = (np.float32(v) for v in (0.1, 0.001, 0.01, 0.001))
+LOG_SIZE, LOG_SPREAD, LOG_INSIDE, LOG_OUTLINE, LOG_FRAME, Y, X, MEANS = range(8)
+# Added before logarithms are taken: Lab squared, contour strength, squared distance over area, embedding squared, sides
+# on the frame over a length.
+EPS_LAB, EPS_CONTOUR, EPS_PLACE, EPS_EMBEDDING, EPS_FRAME = (np.float32(v) for v in (0.1, 0.001, 0.01, 0.001, 0.1))
 
 
 class Judge(NamedTuple):
     """What decides the order of merges: weights of the expected loss, or none for Ward's cost.
 
-    hidden (J, I), bias (J,), out (J,), offset : the network, `offset + out @ relu(hidden @ x + bias)` is the logit of r
+    hidden (I, J), bias (J,), out (J,), offset : the network, `offset + out @ relu(x @ hidden + bias)` is the logit of r
         for the inputs x of `pair_inputs`. Empty for Ward's cost.
     border_price : pixels of expected loss that the removal of a pixel side of border is worth.
     position : units of the features per pixel, for Ward's cost.
@@ -57,7 +58,7 @@ class Judge(NamedTuple):
 
 def n_inputs(scales: int, *, embedded: bool) -> int:
     """Return how many inputs a pair has with contours at so many scales, and with an embedding or without."""
-    return 9 + (scales + 2 if scales else 0) + embedded
+    return 14 + (scales + 2 if scales else 0) + embedded
 
 
 def merge(graph: RegionGraph, n_regions: int, judge: Judge, area: float = 1.0) -> NDArray[np.int32]:
@@ -74,7 +75,8 @@ def merge(graph: RegionGraph, n_regions: int, judge: Judge, area: float = 1.0) -
     regions on it.
     """
     into = np.empty(len(graph.sums), np.int32)
-    _merge(graph.sums.copy(), graph.edges, graph.border.copy(), graph.contour.copy(), judge, area, n_regions, into)
+    sums, border, contour, palette = (x.copy() for x in (graph.sums, graph.border, graph.contour, graph.palette))
+    _merge(sums, graph.edges, border, contour, palette, judge, area, n_regions, into)
     return into
 
 
@@ -93,38 +95,49 @@ def pair_inputs(graph: RegionGraph, area: float) -> NDArray[np.float32]:
     """Return what the expected loss knows of each pair of neighbours, (E, I) float32, as logarithms.
 
     min(n) / area; max(n) / area; border / sqrt(min(n)); border / sqrt(max(n)); squared difference of L, and of (a, b);
-    colour variance of the smaller region, and of the larger; squared distance of the centres / area. With contours:
-    mean strength along the border at each scale; inside the smaller region, and inside the larger. With an embedding:
-    squared distance of its means.
+    colour variance of the smaller region, and of the larger; squared distance of the centres / area; Hellinger distance
+    of the palettes, which is no logarithm, and 0 without palettes; outline / sqrt(n) of the smaller region, and of the
+    larger; pixel sides on the frame of the image / sqrt(n), likewise. With contours: mean strength along the border at
+    each scale; inside the smaller region, and inside the larger. With an embedding: squared distance of its means.
     """
     scales, columns = graph.contour.shape[1], graph.sums.shape[1]
     inputs = np.empty((len(graph.edges), n_inputs(scales, embedded=columns > FEATURES + 3)), np.float32)
-    _all_inputs(graph.sums, graph.edges, graph.border, graph.contour, area, inputs)
+    _all_inputs(graph.sums, graph.edges, graph.border, graph.contour, graph.palette, area, inputs)
     return inputs
 
 
 class _Pairs(NamedTuple):
     """What the cost of a pair depends on, and scratch.
 
-    sums, border, contour : as in RegionGraph. known : (R, MEANS + C), see `_know`; (0, 0) for Ward's cost.
-    log_area, per_area : of the unit of sizes. x : scratch for the inputs.
+    sums, border, contour, palette : as in RegionGraph. outline : (R,) pixel sides towards other regions. known :
+        (R, MEANS + C), and roots : (R, COLOURS), see `_know`; (0, 0) for Ward's cost.
+    log_area, per_area : of the unit of sizes. x, units : scratch for the inputs and the hidden units.
     """
 
     sums: NDArray[np.float64]
     border: NDArray[np.int32]
     contour: NDArray[np.float64]
+    palette: NDArray[np.int32]
+    outline: NDArray[np.int64]
     known: NDArray[np.float32]
+    roots: NDArray[np.float32]
     log_area: np.float32
     per_area: np.float32
     x: NDArray[np.float32]
+    units: NDArray[np.float32]
 
 
 @njit(cache=True, nogil=True)
-def _make_pairs(sums, border, contour, area, inputs):
+def _make_pairs(sums, edges, border, contour, palette, area, inputs, hidden):
     """Arrays as in RegionGraph, scalars. Returns what the cost depends on, all regions known if there are inputs."""
+    outline = np.zeros(len(sums), np.int64)
+    for e in range(len(edges)):
+        outline[edges[e, 0]] += border[e]
+        outline[edges[e, 1]] += border[e]
     known = np.empty((len(sums), sums.shape[1] - FEATURES + MEANS) if inputs else (0, 0), np.float32)
-    x = np.empty(inputs, np.float32)
-    pairs = _Pairs(sums, border, contour, known, np.float32(np.log(area)), np.float32(1 / area), x)
+    roots, x = np.empty((len(known), palette.shape[1]), np.float32), np.empty(inputs, np.float32)
+    units, log_area, per_area = np.empty(hidden, np.float32), np.float32(np.log(area)), np.float32(1 / area)
+    pairs = _Pairs(sums, border, contour, palette, outline, known, roots, log_area, per_area, x, units)
     for r in range(len(known)):
         _know(pairs, r)
     return pairs
@@ -132,7 +145,7 @@ def _make_pairs(sums, border, contour, area, inputs):
 
 @njit(cache=True, nogil=True)
 def _know(pairs, r):
-    """Scalar: sets what is known of region r."""
+    """Scalar: sets what is known of region r, and the roots of the shares of its palette."""
     sums, known = pairs.sums, pairs.known
     n = sums[r, SIZE]
     known[r, Y], known[r, X] = sums[r, ROW] / n, sums[r, COLUMN] / n
@@ -144,8 +157,20 @@ def _know(pairs, r):
             square -= mean * mean
     known[r, LOG_SIZE] = np.log(np.float32(n))
     known[r, LOG_SPREAD] = np.log(np.float32(max(square, 0.0)) + EPS_LAB)
+    side = np.float32(np.sqrt(n))
+    known[r, LOG_OUTLINE] = np.log(np.float32(max(pairs.outline[r], 1)) / side)
+    known[r, LOG_FRAME] = np.log(np.float32(sums[r, FRAME]) / side + EPS_FRAME)
     if pairs.contour.shape[1]:
         known[r, LOG_INSIDE] = np.log(np.float32(sums[r, INSIDE] / n) + EPS_CONTOUR)
+    counts, roots, total = pairs.palette[r], pairs.roots[r], np.int32(0)
+    for i in range(len(counts)):
+        total = np.int32(total + counts[i])
+    if total == 0:  # a few pixels of which none was counted: they may have any colour
+        roots[:] = np.float32(COLOURS**-0.5)
+        return
+    per = np.float32(1 / total)
+    for i in range(len(counts)):
+        roots[i] = np.sqrt(np.float32(counts[i]) * per)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -166,7 +191,10 @@ def _inputs(pairs, a, b, e, x):
     x[6], x[7] = known[a, LOG_SPREAD], known[b, LOG_SPREAD]
     y, across = known[a, Y] - known[b, Y], known[a, X] - known[b, X]
     x[8] = np.log((y * y + across * across) * pairs.per_area + EPS_PLACE)
-    i, scales = 9, contour.shape[1]
+    x[9] = np.sqrt(max(np.float32(1) - _likeness(pairs.roots[a], pairs.roots[b]), np.float32(0)))
+    x[10], x[11] = known[a, LOG_OUTLINE], known[b, LOG_OUTLINE]
+    x[12], x[13] = known[a, LOG_FRAME], known[b, LOG_FRAME]
+    i, scales = 14, contour.shape[1]
     if scales:
         for s in range(scales):
             x[i] = np.log(np.float32(contour[e, s]) / np.float32(border[e]) + EPS_CONTOUR)
@@ -181,10 +209,28 @@ def _inputs(pairs, a, b, e, x):
         x[i] = np.log(distance + EPS_EMBEDDING)
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _likeness(p, q):
+    """p, q (COLOURS,) roots of shares. Scalar: Bhattacharyya's coefficient, as eight sums side by side; 1 for (0,)."""
+    if len(p) == 0:
+        return np.float32(1)
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
+    for i in range(0, COLOURS, 8):
+        s0 += p[i] * q[i]
+        s1 += p[i + 1] * q[i + 1]
+        s2 += p[i + 2] * q[i + 2]
+        s3 += p[i + 3] * q[i + 3]
+        s4 += p[i + 4] * q[i + 4]
+        s5 += p[i + 5] * q[i + 5]
+        s6 += p[i + 6] * q[i + 6]
+        s7 += p[i + 7] * q[i + 7]
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+
+
 @njit(cache=True, nogil=True)
-def _all_inputs(sums, edges, border, contour, area, inputs):
+def _all_inputs(sums, edges, border, contour, palette, area, inputs):
     """Arrays as in RegionGraph; inputs (E, I) float32 out."""
-    pairs = _make_pairs(sums, border, contour, area, inputs.shape[1])
+    pairs = _make_pairs(sums, edges, border, contour, palette, area, inputs.shape[1], 0)
     for e in range(len(edges)):
         _inputs(pairs, edges[e, 0], edges[e, 1], e, inputs[e])
 
@@ -198,15 +244,21 @@ def _cost(pairs, judge, a, b, e):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _share(judge, x):
-    """x (I,) inputs of a pair. Scalar: the share of the smaller region that is expected to be lost."""
-    hidden, bias, out = judge.hidden, judge.bias, judge.out
+def _share(judge, x, units):
+    """x (I,) inputs of a pair, units (J,) scratch. Scalar: the share of the smaller region that is expected to be lost.
+
+    Input by input, so that the units are summed side by side.
+    """
+    hidden, out, count = judge.hidden, judge.out, len(units)
+    for j in range(count):
+        units[j] = judge.bias[j]
+    for i in range(len(x)):
+        row, value = hidden[i], x[i]
+        for j in range(count):
+            units[j] += value * row[j]
     logit = np.float32(judge.offset)
-    for j in range(len(bias)):
-        total = bias[j]
-        for i in range(len(x)):
-            total += x[i] * hidden[j, i]
-        logit += max(total, np.float32(0)) * out[j]
+    for j in range(count):
+        logit += max(units[j], np.float32(0)) * out[j]
     return np.float32(1) / (np.float32(1) + np.exp(-logit))
 
 
@@ -215,7 +267,7 @@ def _expected_loss(pairs, judge, a, b, e):
     """Scalar: pixels that are expected to be lost when a and b merge over edge e."""
     _inputs(pairs, a, b, e, pairs.x)
     smaller = np.float32(min(pairs.sums[a, SIZE], pairs.sums[b, SIZE]))
-    return smaller * _share(judge, pairs.x) - np.float32(judge.border_price * pairs.border[e])
+    return smaller * _share(judge, pairs.x, pairs.units) - np.float32(judge.border_price * pairs.border[e])
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -377,14 +429,14 @@ def _entry(bits, e):
 
 
 @njit(cache=True, nogil=True)
-def _merge(sums, edges, border, contour, judge, area, n_regions, into):
+def _merge(sums, edges, border, contour, palette, judge, area, n_regions, into):
     """Arrays as in RegionGraph, changed in place except edges; into (R,) int32 out.
 
     `parent` is a forest of regions; a root with its sums stands for what was merged. A heap holds the edges by cost, a
     hash table finds the one between two regions. `small` and `large`: sizes at an edge's ends when it was costed.
     """
     count, n_edges = len(sums), len(edges)
-    pairs = _make_pairs(sums, border, contour, area, judge.hidden.shape[1])
+    pairs = _make_pairs(sums, edges, border, contour, palette, area, *judge.hidden.shape)
     lists, degree = _make_lists(edges, count)
     parent, alive = np.arange(count).astype(np.int32), np.ones(n_edges, np.bool_)
     cost, heap = np.empty(n_edges, np.float32), np.empty(n_edges, np.int64)
@@ -422,6 +474,7 @@ def _merge(sums, edges, border, contour, judge, area, n_regions, into):
         _pop(heap, length)
         length -= 1
         alive[e] = False
+        between = border[e]
         if degree[a] < degree[b]:
             a, b = b, a
         # The neighbours of the region with fewer become those of the other; of two edges to a shared one, the cheaper
@@ -456,6 +509,8 @@ def _merge(sums, edges, border, contour, judge, area, n_regions, into):
         parent[b] = a
         left -= 1
         if len(pairs.known):
+            palette[a] += palette[b]
+            pairs.outline[a] += pairs.outline[b] - 2 * between
             _know(pairs, a)
         if 2 * entered > slots:
             entered = _fill(table, edges, parent, alive)

@@ -37,7 +37,7 @@ from spx_cli.methods._recipe import TomlRecipe
 from spx_cli.methods.base import Method
 from spx_cli.options import ReadOptions
 from spx_cli.params import param
-from spx_cli.regions.finish import loss_graph, without_debris
+from spx_cli.regions.finish import loss_graph
 from spx_cli.regions.graph import FEATURES, SIZE, RegionGraph, contract
 from spx_cli.regions.maps import compact
 from spx_cli.regions.merging import Judge, merge, pair_inputs
@@ -59,7 +59,7 @@ class MergeRecipe(TomlRecipe):
     stops: str = param("2,1.4,1,0.6", "times the count: where pairs are drawn")
     pairs: int = param(500, "pairs drawn at each stop", ge=1)
     rounds: int = param(3, "fits, each to pairs from merges by the fit before", ge=1)
-    hidden: int = param(24, "hidden units", ge=1, le=256)
+    hidden: int = param(16, "hidden units", ge=1, le=256)
     steps: int = param(2500, "optimiser steps of a fit", ge=1)
     batch_size: int = param(4096, "pairs per step", ge=1)
     lr: float = param(0.01, "peak of the one-cycle learning rate", gt=0)
@@ -148,7 +148,7 @@ def assigners(methods: Iterable[Method], contours: str | None = None, device: st
 def make_case(assignment: Assignment, truths: Sequence[NDArray[Any]], count: int, ignore: Any = None) -> Case:
     """Return the case of one assignment; truths : label maps (H, W); ignore : ids in them that count nowhere."""
     runs = find_runs(assignment.labels)
-    graph, into = without_debris(loss_graph(assignment, runs), count)
+    graph, into = loss_graph(assignment, runs, count)
     regions = paint(runs, into).ravel().astype(np.int64)
     tables = []
     for truth in truths:
@@ -232,7 +232,7 @@ def fit(
         # The scale of the inputs goes into the weights, so that what merges knows nothing of it.
         hidden = first.weight / deviation
         bias, reached = first.bias - hidden @ mean, float(loss(slice(None)))
-        arrays = [np.ascontiguousarray(array.numpy()) for array in (hidden, bias, last.weight[0])]
+        arrays = [np.ascontiguousarray(array.numpy()) for array in (hidden.T, bias, last.weight[0])]
     return Judge(arrays[0], arrays[1], arrays[2], float(last.bias.detach()[0]), 0.0, 0.0), reached
 
 

@@ -40,8 +40,8 @@ WEIGHTS: dict[str, Record] = {
     ),
     "fcn": Record(
         method="fcn",
-        sha256="76391b8ad5c29b5c7426749313405ec80ec5e5d0d6767212893cd7fa18f71c95",
-        score="ASA .9627 on 50 of BSDS500 val at 200",
+        sha256="cac45709a7653ff8f7a8053394cad734d09bf44b7df216e8bf22a49a93809535",
+        score="ASA .9645 on the first 50 of BSDS500 val at 200",
     ),
     "lnsnet": Record(
         method="lnsnet",
@@ -50,17 +50,17 @@ WEIGHTS: dict[str, Record] = {
     ),
     "merge": Record(
         method="merge",
-        sha256="56ffe65cc8d541e5bb516e3449989da7c808c11bad715bcf70f08df1bf5d236c",
+        sha256="3821929f0192c6495f3e58e2359046229214d0292ba4ac7f99d7b1bf7e484a55",
         score="without contours; fitted to BSDS500 train",
     ),
     "merge-contours": Record(
         method="merge",
-        sha256="1241819b5504852b2d71c261b64e61218d899f30c7e20ab49798e5f15273c809",
-        score="ASA .9658 at 200 and 600 on BSDS500 val, each half by a fit to the other",
+        sha256="2584e0994d4d0ac5fc85d98c9131f14e4740d87af155219ab0decbf45f496766",
+        score="ASA .9661 at 200 and 600 on BSDS500 val, each half by a fit to the other",
     ),
     "merge-edges": Record(
         method="merge",
-        sha256="53822aad04a227623313a824a810d15b4bff4dc4d86316407bc137e67e3a42b1",
+        sha256="3d850e19bad94e2cd628123d6f50d344d77635f62893456fb7510d067072464a",
         score="along edges of colour; fitted to BSDS500 train",
     ),
     "sen": Record(
@@ -70,8 +70,8 @@ WEIGHTS: dict[str, Record] = {
     ),
     "merge-elm": Record(
         method="merge",
-        sha256="0f76df3f0ac858391bfab4dd063dd2ac1d1fa5e96fa72f9169393e7476a4c942",
-        score="mean ASA of elm at 200 and 600 .9696 on BSDS500 val, each half by the fit to the other",
+        sha256="cf07e1e75fd47e61cfdb2970f597614a029715f5488e6c0135281818f7aba43f",
+        score="mean ASA of elm at 200 and 600 .9701 on BSDS500 val, each half by the fit to the other",
     ),
     "sin": Record(
         method="sin",
