@@ -138,6 +138,18 @@ def test_expected_loss(regions, n_regions, scales, embedded, border_price):
     assert np.array_equal(into[regions], expected)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_palettes_of_what_has_merged(seed):
+    """Regions of sixteen pixels and more, of which several are counted; the palettes decide."""
+    labels = np.random.default_rng(seed).integers(0, 6, (4, 4))
+    regions, _ = components(np.kron(labels, np.ones((4, 4), np.int32)))
+    pictures, judge = picture(regions, 0, False), some_judge(0, False)
+    judge.hidden[9] *= 30
+    into = merge(judged_graph(regions, *pictures), 3, judge, 3.0)
+    expected = naive_merge(regions, 3, lambda labels, pair: naive_loss(labels, pair, judge, pictures, 3.0))
+    assert np.array_equal(into[regions], expected)
+
+
 def test_position_counts_as_two_more_features():
     labels = np.array([[0, 0, 0, 1, 2]])
     even = np.zeros((1, 5, 1), np.float32)
