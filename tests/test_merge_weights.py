@@ -90,6 +90,15 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(data, tmp_path, capsy
     assert "cannot resume" in capsys.readouterr().err
 
 
+def test_a_run_for_other_inputs_is_not_resumed(data, tmp_path, capsys):
+    assert run(command(data, tmp_path / "run")) == 0
+    path = tmp_path / "run/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inputs": "1"}))
+    (tmp_path / "run/rounds/all-1.safetensors").unlink()
+    assert run(command(data, tmp_path / "run", "--resume")) == 2
+    assert "inputs was 1" in capsys.readouterr().err
+
+
 def test_what_is_not_for_merge_is_refused(data, tmp_path, capsys):
     assert run(command(data, tmp_path / "run", "--crop", "64")) == 2
     assert "--crop: not for merge" in capsys.readouterr().err

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from spx_cli.color import POSITION
 from spx_cli.errors import LabelError, ParameterError
-from spx_cli.regions.graph import SIZE, RegionGraph, contract, region_graph, with_palette
+from spx_cli.regions.graph import RegionGraph, contract, region_graph, with_palette
 from spx_cli.regions.maps import components
 from spx_cli.regions.merging import Judge, absorb, merge
 from spx_cli.regions.runs import Runs, find_runs, paint
 from spx_cli.types import Assignment, Labels
 
 SMALL = 0.06  # of pixels / n_segments: below it a region is debris, not a superpixel (the share SSN's authors use)
-FINE = 64  # pixels / n_segments: below it regions are too many, and too small, for histograms of their colours
+FINE = 48  # pixels / n_segments: below it regions are too many, and too small, for histograms of their colours
 
 
 def finish(assignment: Assignment, n_segments: int, judge: Judge | None = None, *, exact: bool = True) -> Labels:
@@ -63,19 +63,18 @@ def _merged(
         graph, into = loss_graph(assignment, runs, n_segments)
         return merge(graph, n_segments, judge, area)[into]
     position = assignment.position / sqrt(area)
-    graph, into = _without_debris(ward_graph(assignment, runs), n_segments, position, n_segments if exact else 1)
+    graph, into = _without_debris(ward_graph(assignment, runs), area, position, n_segments if exact else 1)
     most = n_segments if exact else len(np.unique(on_host(assignment.labels)))
     return merge(graph, most, Judge.ward(position), area)[into]
 
 
 def _without_debris(
-    graph: RegionGraph, n_segments: int, position: float, least: int
+    graph: RegionGraph, area: float, position: float, least: int
 ) -> tuple[RegionGraph, NDArray[np.int32]]:
-    """Return the graph once regions below SMALL of the mean size joined their most similar neighbour, and who is where.
+    """Return the graph once regions below SMALL of the area joined their most similar neighbour, and who is where.
 
-    position : as in `Judge`. least : when so many are left, it ends.
+    area : pixels / n_segments. position : as in `Judge`. least : when so many are left, it ends.
     """
-    area = float(graph.sums[:, SIZE].sum()) / n_segments
     into = absorb(graph, int(SMALL * area), least, position)
     return contract(graph, into), into
 
@@ -97,8 +96,8 @@ def loss_graph(assignment: Assignment, runs: Runs, n_segments: int) -> tuple[Reg
         contours=_scales(assignment),
         embedding=on_host(assignment.embedding),
     )
-    area = float(graph.sums[:, SIZE].sum()) / n_segments
-    graph, into = _without_debris(graph, n_segments, POSITION / sqrt(area), n_segments)
+    area = colours.shape[0] * colours.shape[1] / n_segments
+    graph, into = _without_debris(graph, area, POSITION / sqrt(area), n_segments)
     return with_palette(graph, colours, runs, into) if area >= FINE else graph, into
 
 

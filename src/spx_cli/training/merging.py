@@ -32,7 +32,7 @@ from spx_cli.contours.guide import open_guide
 from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
 from spx_cli.io.files import atomic, make_folder, sweep
-from spx_cli.methods._merging import load_judge, save_judge
+from spx_cli.methods._merging import INPUTS, load_judge, save_judge
 from spx_cli.methods._recipe import TomlRecipe
 from spx_cli.methods.base import Method
 from spx_cli.options import ReadOptions
@@ -257,7 +257,8 @@ def fit_merge(
     Raises ParameterError for an `out` that holds a run, or another one than that to resume; DataError where no image
     has an annotation.
     """
-    about = {"recipe": json.dumps(asdict(recipe)), "methods": ", ".join(sorted(methods)), **(about or {})}
+    made_of = {"recipe": json.dumps(asdict(recipe)), "methods": ", ".join(sorted(methods)), "inputs": INPUTS}
+    about = {**made_of, **(about or {})}
     _open_run(out, about, resume=resume)
     images = _make_cases(data, methods, recipe, out / "cases", progress)
     counted, total = 0, 0.0
