@@ -23,13 +23,14 @@ GRIDS = [
 ]
 
 
-def chain(dtype, features, truth, grid, iterations):
+def chain(dtype, features, truth, grid, iterations, *, amp=False):
     """Everything a loss may use, and the gradient of one that uses it all."""
     x = features.to(dtype).requires_grad_(True)
-    q, centres = association.cluster(x, grid, iterations)
-    agreement = association.label_agreement(q, truth, grid)
-    means = association.pool(q, x[:, :2], grid)
-    rebuilt = association.unpool(q, means, grid)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
+        q, centres = association.cluster(x, grid, iterations)
+        agreement = association.label_agreement(q, truth, grid)
+        means = association.pool(q, x[:, :2], grid)
+        rebuilt = association.unpool(q, means, grid)
     loss = -(agreement + 1e-16).log().mean() + (rebuilt - x[:, :2]).square().mean() + centres.square().mean()
     (gradient,) = torch.autograd.grad(loss, x)
     return [t.detach() for t in (q, centres, agreement, means, rebuilt, gradient)]
