@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spx_cli.regions.costs import FAINT, Judge, n_inputs, pair_inputs
 from spx_cli.regions.graph import FEATURES, SIZE, contract, region_graph, with_palette
 from spx_cli.regions.maps import components
-from spx_cli.regions.merging import FAINT, GROWTH, Judge, absorb, merge, n_inputs, pair_inputs
+from spx_cli.regions.merging import GROWTH, absorb, merge
 from spx_cli.regions.runs import find_runs
 from strategies import label_maps
 from test_graph import naive_contour, naive_frame, naive_graph, naive_palette

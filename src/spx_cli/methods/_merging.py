@@ -8,7 +8,7 @@ import numpy as np
 
 from spx_cli import weights
 from spx_cli.errors import WeightsError
-from spx_cli.regions.merging import Judge, n_inputs
+from spx_cli.regions.costs import Judge, n_inputs
 from spx_cli.types import Assignment
 
 OWNER = "merge"  # whose weights they are, as WEIGHTS and the files say

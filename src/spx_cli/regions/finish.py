@@ -2,7 +2,7 @@
 
     1. connect: every 4-connected component becomes a region of its own;
     2. merge: regions below SMALL of the mean size join their most similar neighbour, then the cheapest pairs of
-       neighbours merge until the count is met (`merging`);
+       neighbours merge until the count is met (`merging`, `costs`);
     3. split: where there are too few, the largest regions are cut by connected growth inside them.
 
 It runs after every method, so connectivity, cleaning and counts are decided here and nowhere else.
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from spx_cli.color import POSITION
 from spx_cli.errors import LabelError, ParameterError
+from spx_cli.regions.costs import Judge
 from spx_cli.regions.graph import RegionGraph, contract, region_graph, with_palette
 from spx_cli.regions.maps import components
-from spx_cli.regions.merging import Judge, absorb, merge
+from spx_cli.regions.merging import absorb, merge
 from spx_cli.regions.runs import Runs, find_runs, paint
 from spx_cli.types import Assignment, Labels
 

@@ -1,4 +1,4 @@
-"""Fitting the expected loss of a merge (`regions.merging`) to a data set: images and label maps in, a few weights out.
+"""Fitting the expected loss of a merge (`regions.costs`) to a data set: images and label maps in, a few weights out.
 
     1. cases: each image's surplus map, as a graph, with the overlaps of its regions and the annotations, is made once;
     2. rounds: the present cost merges every case down to the `stops`; at each, neighbours drawn at random are compared
@@ -37,10 +37,11 @@ from spx_cli.methods._recipe import TomlRecipe
 from spx_cli.methods.base import Method
 from spx_cli.options import ReadOptions
 from spx_cli.params import param
+from spx_cli.regions.costs import Judge, pair_inputs
 from spx_cli.regions.finish import loss_graph
 from spx_cli.regions.graph import FEATURES, SIZE, RegionGraph, contract
 from spx_cli.regions.maps import compact
-from spx_cli.regions.merging import Judge, merge, pair_inputs
+from spx_cli.regions.merging import merge
 from spx_cli.regions.runs import find_runs, paint
 from spx_cli.types import Assignment, Image
 from spx_cli.weights import provenance
