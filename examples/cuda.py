@@ -33,14 +33,17 @@ PARTS = {
 ALL = 240  # seconds, for all parts together
 WARM = ("sin", "ssn", "fcn", "slic", "training", "triton")
 LEARNED = ("sin", "ssn", "fcn")
+ROWS = "cuda.jsonl"  # in the folder of the results, a line as soon as it is known
 
 
-def main() -> None:
+def main() -> int:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.part:
         work(options)
-        return
+        return 0
+    (options.out / ROWS).write_text("")
+    sound = True
     started = time.monotonic()
     with (options.out / "cuda.log").open("w") as log:
         say = partial(tell, log)
@@ -54,14 +57,15 @@ def main() -> None:
             limit, begun = min(options.patience * PARTS[part], left), time.monotonic()
             say(f"== {part} (at {begun - started:.0f} s)")
             if part == "warm":
-                together([command(options, f"warm {name}") for name in WARM], limit, say)
-            elif part == "tests":
-                together(tests(), limit, say)
+                commands = [command(options, f"warm {name}") for name in WARM]
             else:
-                together([command(options, part)], limit, say)
+                commands = tests() if part == "tests" else [command(options, part)]
+            sound &= together(commands, options.data, limit, say)
             say(f"   {part}: {time.monotonic() - begun:.0f} s")
         say(f"== in all {time.monotonic() - started:.0f} s")
-    summary(options.out)
+    rows = [json.loads(line) for line in (options.out / ROWS).read_text().splitlines() if line.endswith("}")]
+    (options.out / "cuda.json").write_text(json.dumps(rows, indent=1))
+    return 0 if sound and not any("failed" in row for row in rows) else 1
 
 
 def parse() -> argparse.Namespace:
@@ -99,9 +103,15 @@ def tests() -> list[list[str]]:
     return [[sys.executable, *words.split(), "-k", names] for names in (*shared, rest)]
 
 
-def together(commands: list[list[str]], limit: float, say: Callable[[str], None]) -> None:
-    """Run commands side by side, pass on what they print, and end those that take too long."""
+def together(commands: list[list[str]], data: Path | None, limit: float, say: Callable[[str], None]) -> bool:
+    """Run commands side by side, pass on what they print, end those that take too long; return whether all went well.
+
+    data : where the tests find photographs.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    if data is not None:
+        environment["SPX_GPU_DATA"] = str(data.resolve())
+    sound = True
     running = [
         subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for words in commands
@@ -113,13 +123,16 @@ def together(commands: list[list[str]], limit: float, say: Callable[[str], None]
     for process, words in zip(running, commands, strict=True):
         try:
             code = process.wait(max(0.1, end - time.monotonic()))
+            sound &= code == 0
             if code:
                 say(f"   exit code {code}: {' '.join(words[-12:])}")
         except subprocess.TimeoutExpired:
             say(f"   stopped after {limit:.0f} s: {' '.join(words[-12:])}")
             process.kill()
+            sound = False
     for reader in readers:
         reader.join()
+    return sound
 
 
 def work(options: argparse.Namespace) -> None:
@@ -142,17 +155,8 @@ def work(options: argparse.Namespace) -> None:
 def keep(options: argparse.Namespace, **row: Any) -> None:
     """Print a row and add it to the results."""
     print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
-    with (options.out / "cuda.jsonl").open("a") as file:
+    with (options.out / ROWS).open("a") as file:
         file.write(json.dumps(row) + "\n")
-
-
-def summary(out: Path) -> None:
-    rows = (
-        [json.loads(line) for line in (out / "cuda.jsonl").read_text().splitlines()]
-        if (out / "cuda.jsonl").exists()
-        else []
-    )
-    (out / "cuda.json").write_text(json.dumps(rows, indent=1))
 
 
 def guarded(options: argparse.Namespace, what: str, action: Callable[[], Any]) -> None:
@@ -443,9 +447,8 @@ def train_rate(name: str, options: argparse.Namespace) -> None:
     if options.data is None and not options.quick:
         print("no data to train on: --data")
         return
-    samples = training_samples(options)
-    for batch in (2,) if options.quick else (64,):
-        guarded(options, f"train {name}", lambda b=batch: _train_rate(name, b, samples, options))
+    samples, batch = training_samples(options), 2 if options.quick else 64
+    guarded(options, f"train {name}", lambda: _train_rate(name, batch, samples, options))
 
 
 def training_samples(options: argparse.Namespace) -> list[Any]:
@@ -518,4 +521,4 @@ def warm(name: str, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -99,7 +99,7 @@ def test_the_same_bytes_twice(name, photos):
     method = ready(name)
     alone = [method.segment(image, 200) for image in photos[:3]]
     again = pickle.loads(pickle.dumps(method))
-    for image, labels in zip(photos, alone[:3], strict=False):
+    for image, labels in zip(photos[:3], alone, strict=True):
         assert np.array_equal(again.segment(image, 200), labels)
     batches = [method.segment_batch([photos[0], photos[0][::-1].copy()], 150) for _ in range(2)]
     assert all(np.array_equal(a, b) for a, b in zip(*batches, strict=True))

@@ -99,6 +99,29 @@ def test_a_run_for_other_inputs_is_not_resumed(data, tmp_path, capsys):
     assert "inputs was 1" in capsys.readouterr().err
 
 
+def test_a_run_of_other_maps_or_images_is_not_resumed(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run(command(data, out)) == 0
+    assert run(command(data, out, "--resume")) == 0
+    capsys.readouterr()
+    assert run(command(data, out, "--resume", "-p", "compactness=50")) == 2
+    assert "maps was" in capsys.readouterr().err
+    fewer = tmp_path / "fewer"
+    shutil.copytree(data, fewer)
+    (fewer / "images/3.png").unlink()
+    (fewer / "labels/3.png").unlink()
+    assert run(command(fewer, out, "--resume")) == 2
+    assert "entries was" in capsys.readouterr().err
+
+
+def test_methods_along_different_contours_are_not_mixed(data, tmp_path, capsys):
+    words = ["train", "merge", "-m", "snic", "-m", "slic", "--data", str(data), "--out", str(tmp_path / "run")]
+    assert run([*words, "--set", "counts=6", "--set", "factor=6"]) == 2
+    assert "snic and slic merge along different contours" in capsys.readouterr().err
+    assert run([*words, "--set", "counts=6.5"]) == 2
+    assert "counts must be whole numbers" in capsys.readouterr().err
+
+
 def test_what_is_not_for_merge_is_refused(data, tmp_path, capsys):
     assert run(command(data, tmp_path / "run", "--crop", "64")) == 2
     assert "--crop: not for merge" in capsys.readouterr().err

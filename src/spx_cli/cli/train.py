@@ -185,6 +185,7 @@ def _fit(
     quiet: bool,
     verbose: bool,
 ) -> None:
+    from spx_cli.contours.guide import open_guide
     from spx_cli.errors import ParameterError
     from spx_cli.methods._recipe import choose
     from spx_cli.training import merging
@@ -197,14 +198,20 @@ def _fit(
         raise ParameterError("spx train merge needs --data DIR, --out RUN and --method NAME")
     log_to_stderr(verbose=verbose, quiet=quiet)
     made = [_options.make_method(name, param, device=device) for name in names]
+    guide = None if contours is None else open_guide(contours, device=device)
+    values = f", values {options.value_range}" if options.value_range else ""
     with _counting(wanted=not (quiet or as_json)) as progress:
         lines = merging.fit_merge(
             merging.open_splits(layout, data, splits, options),
-            merging.assigners(made, contours, device),
+            merging.assigners(made, guide),
             chosen,
             out,
             resume=resume,
-            about={"data": f"{layout} {splits or 'train and val'}", "contours": contours or "own"},
+            about={
+                "data": f"{layout} {splits or 'train and val'}{values}",
+                "contours": contours or "own",
+                "maps": merging.maps(made, guide),
+            },
             progress=progress,
         )
         for line in lines:

@@ -19,7 +19,7 @@ from spx_cli.params import param
 from spx_cli.regions.finish import finish, on_host
 from spx_cli.types import Assignment, Contours, Image, Labels
 
-FINE = 6.0
+CELLS = 6.0
 EDGES, NONE = "edges", "none"
 Along = Contours | str | None  # `Method.along` says what it may be
 
@@ -91,7 +91,7 @@ class Method(ABC):
     kind: ClassVar[str] = "classical"
     paper: ClassVar[str]
     # The method is asked for this many times n_segments, and the finishing stage merges the surplus; where it merges
-    # along edges of colour, or contours from elsewhere, FINE times.
+    # along edges of colour, or contours from elsewhere, CELLS times or more.
     surplus: ClassVar[float] = 1.25
     # Whether no label has had a part in its defaults: weights, contours, and the expected loss of merging.
     label_free: ClassVar[bool] = False
@@ -159,7 +159,7 @@ class Method(ABC):
             return int(n_segments)
         merged_finely = contours is not None or (self.by_edges and self.merge != WARD)
         blind = isinstance(contours, str) and contours == NONE
-        factor = max(self.surplus, FINE) if merged_finely and not blind else self.surplus
+        factor = max(self.surplus, CELLS) if merged_finely and not blind else self.surplus
         pixels: int = image.shape[0] * image.shape[1]
         return min(ceil(factor * n_segments), pixels)
 

@@ -10,8 +10,8 @@ side of border that disappears.
 
     |m1 - m2|^2 (n1 n2 / (n1 + n2))^(3/4) (FAINT + contour strength along the common border)
 
-With exponent 1 the first two factors are Ward's criterion, the increase of the squared error; with 3/4 large even
-regions merge a little sooner.
+the last factor only where there are contours. With exponent 1 the first two are Ward's criterion, the increase of the
+squared error; with 3/4 large even regions merge a little sooner.
 """
 
 from typing import NamedTuple

@@ -28,7 +28,7 @@ class RegionGraph(NamedTuple):
     edges : (E, 2) pairs of neighbours, the smaller id first.
     border : (E,) length of the common border in pixel sides.
     contour : (E, S), contour strength at each scale, summed along the border; S is 0 without contours.
-    palette : (R, COLOURS) pixels in each class of colour, see `with_palette`; (R, 0) without.
+    palette : (R, COLOURS) how many of its pixels lie in each class of colour, see `with_palette`; (R, 0) without.
     """
 
     sums: NDArray[np.float64]

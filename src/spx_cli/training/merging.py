@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from math import ceil, inf, isnan, nan, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from torch.nn import functional
 from spx_cli import params
 from spx_cli._version import __version__
 from spx_cli.color import POSITION
-from spx_cli.contours.guide import open_guide
+from spx_cli.contours.guide import Guide
 from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
 from spx_cli.io.files import atomic, make_folder, sweep
@@ -70,7 +71,9 @@ class MergeRecipe(TomlRecipe):
 
     def __post_init__(self) -> None:
         params.check(self)
-        _ = self.numbers("counts"), self.numbers("stops")
+        _ = self.numbers("stops")
+        if not all(number >= 1 and number == int(number) for number in self.numbers("counts")):
+            raise ParameterError(f"counts must be whole numbers from 1 on, not {self.counts!r}")
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """Return the numbers in a field of texts; ParameterError for anything else in it."""
@@ -130,12 +133,11 @@ def open_splits(
     return found or [open_dataset(layout, root, None, reading)]
 
 
-def assigners(methods: Iterable[Method], contours: str | None = None, device: str | None = None) -> dict[str, Assign]:
+def assigners(methods: Iterable[Method], guide: Guide | None = None) -> dict[str, Assign]:
     """Return by name what assigns images to superpixels of these methods.
 
-    contours : along which to merge, as `open_guide` takes them; None for what a method does itself.
+    guide : along which contours to merge; None for what a method does itself.
     """
-    guide = None if contours is None else open_guide(contours, device=device)
 
     def assign(method: Method, entry: Entry, image: Image, count: int, factor: float) -> Assignment:
         along = None if guide is None else guide.along(image, entry)
@@ -144,6 +146,15 @@ def assigners(methods: Iterable[Method], contours: str | None = None, device: st
         return method.along(assignment, image, along)
 
     return {method.name: partial(assign, method) for method in methods}
+
+
+def maps(methods: Iterable[Method], guide: Guide | None = None) -> str:
+    """Return a digest of all that decides on the maps of methods along a guide, their weights included."""
+    return _digest([*(method.identity() for method in methods), "" if guide is None else guide.identity])
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def make_case(assignment: Assignment, truths: Sequence[NDArray[Any]], count: int, ignore: Any = None) -> Case:
@@ -259,7 +270,8 @@ def fit_merge(
     has an annotation.
     """
     made_of = {"recipe": json.dumps(asdict(recipe)), "methods": ", ".join(sorted(methods)), "inputs": INPUTS}
-    about = {**made_of, **(about or {})}
+    entries = _digest(f"{entry.id} {entry.image.stat().st_size}" for dataset in data for entry in dataset.entries)
+    about = {**made_of, "entries": entries, **(about or {})}
     _open_run(out, about, resume=resume)
     images = _make_cases(data, methods, recipe, out / "cases", progress)
     counted, total = 0, 0.0
@@ -326,11 +338,26 @@ def _make_cases(
                     )
                     _save_case(file, case)
         images.append([file for file in files.values() if file.exists()])
+        if len(images) == 1:
+            _check_alike({name: file for (name, _), file in files.items() if file.exists()})
         progress(i + 1, len(entries))
     images = [files for files in images if files]
     if not images:
         raise DataError("no image of the data set has a label map to learn from")
     return images
+
+
+def _check_alike(files: Mapping[str, Path]) -> None:
+    """Raise ParameterError unless the cases of all methods have the same inputs."""
+    kinds: dict[tuple[int, int], list[str]] = {}
+    for name, file in files.items():
+        graph = _load_case(file).graph
+        kinds.setdefault((graph.contour.shape[1], graph.sums.shape[1]), []).append(name)
+    if len(kinds) > 1:
+        apart = " and ".join(", ".join(names) for names in kinds.values())
+        raise ParameterError(
+            f"{apart} merge along different contours: fit them apart, or give all the same (--contours)"
+        )
 
 
 def _save_case(file: Path, case: Case) -> None:
