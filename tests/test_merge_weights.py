@@ -199,6 +199,7 @@ def test_torn_and_missing_files_are_named(tmp_path):
             spx.segment(np.zeros((8, 8, 3), np.uint8), "slic", 4, merge=str(file))
     with pytest.raises(ParameterError, match="border_price"):
         spx.create("slic", merge="ward", border_price=1.0)
+    assert spx.create("elm", merge="ward").border_price > 0  # its default, which then has no part
 
 
 def test_a_price_on_borders_makes_them_shorter():

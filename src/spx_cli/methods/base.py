@@ -20,6 +20,8 @@ from spx_cli.regions.finish import finish, on_host
 from spx_cli.types import Assignment, Contours, Image, Labels
 
 CELLS = 6.0
+# What `border_price` is; methods have defaults of their own.
+BORDER_PRICE = "pixels of expected loss that a pixel side of border less is worth; up to 0.02 is free, more is rounder"
 EDGES, NONE = "edges", "none"
 Along = Contours | str | None  # `Method.along` says what it may be
 
@@ -103,16 +105,11 @@ class Method(ABC):
     merge: str = param(
         LOSS, "cost of a merge: loss (pixels expected to be lost), ward, or the path of weights for the expected loss"
     )
-    border_price: float = param(
-        0.0,
-        "pixels of expected loss that a pixel side of border less is worth; 0 is most accurate, more is rounder",
-        ge=0,
-        le=1000,
-    )
+    border_price: float = param(0.0, BORDER_PRICE, ge=0, le=1000)
 
     def __post_init__(self) -> None:
         params.check(self)
-        if self.border_price and self.merge == WARD:
+        if self.merge == WARD and self.border_price not in (0, type(self).border_price):
             raise ParameterError("border_price is weighed against expected loss; merge=ward knows none")
 
     def identity(self) -> str:

@@ -26,6 +26,7 @@ from spx_cli.methods._pairs import PairLoss
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._spixelnet import normalise
 from spx_cli.methods._torch import TorchMethod, pieces, stack, tensor_to_lab
+from spx_cli.methods.base import BORDER_PRICE
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -66,6 +67,7 @@ class ELM(TorchMethod):
 
     weights: str = param("elm", "bundled weights by name, or the path of a .safetensors file")
     merge: str = param(LOSS, "cost of a merge: loss (pixels expected to be lost), ward, or the path of other weights")
+    border_price: float = param(0.02, BORDER_PRICE, ge=0, le=1000)
     embedding: int = param(8, "channels of the embedding whose region means enter the cost of a merge", ge=1, le=64)
     pairs: float = param(1.0, "weight of the loss on pairs of regions", ge=0, le=100)
 
