@@ -140,12 +140,13 @@ def test_expected_loss(regions, n_regions, scales, embedded, border_price):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_palettes_of_what_has_merged(seed):
-    """Regions of sixteen pixels and more, of which several are counted; the palettes decide."""
+@pytest.mark.parametrize("known", [[9], [10, 11]], ids=["palettes", "outlines"])
+def test_palettes_and_outlines_of_what_has_merged(known, seed):
+    """Regions of sixteen pixels and more, of which several are counted; their palettes, or their outlines, decide."""
     labels = np.random.default_rng(seed).integers(0, 6, (4, 4))
     regions, _ = components(np.kron(labels, np.ones((4, 4), np.int32)))
     pictures, judge = picture(regions, 0, False), some_judge(0, False)
-    judge.hidden[9] *= 30
+    judge.hidden[known] *= 30
     into = merge(judged_graph(regions, *pictures), 3, judge, 3.0)
     expected = naive_merge(regions, 3, lambda labels, pair: naive_loss(labels, pair, judge, pictures, 3.0))
     assert np.array_equal(into[regions], expected)

@@ -50,6 +50,14 @@ def test_quadrants_against_halves():
     assert list(ours) == [n for n in METRICS if n != "epe"]
 
 
+def test_a_twentieth_of_a_superpixel_is_not_over_five_percent():
+    superpixel, truth = np.zeros((4, 5), int), np.zeros((4, 5), int)
+    for inside, expected in ((1, 0.0), (2, 1.0)):
+        truth[0, :inside] = 1
+        (row,) = score(superpixel, [truth], metrics=["ue_slic"])
+        assert row["ue_slic"] == expected
+
+
 def test_without_annotations_there_is_one_row_of_what_needs_none():
     assert score(QUADRANTS, [], metrics=["k", "components"]) == [{"k": 4, "components": 4}]
     assert [set(row) for row in score(QUADRANTS, [])] == [
