@@ -104,10 +104,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
                 with temporary.open("rb") as file, final.open("wb") as stream:
                     shutil.copyfileobj(file, stream)
                 return
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            _sync(temporary, os.O_RDWR)
             temporary.replace(target)
-            _sync(target.parent)
+            with suppress(OSError):  # where a system cannot, its names come to disk in their own time
+                _sync(target.parent, os.O_RDONLY)
 
 
 @contextmanager
@@ -193,14 +193,13 @@ def sweep(folder: Path) -> None:
                 left.unlink()
 
 
-def _sync(folder: Path) -> None:
-    """Bring a folder's names to disk, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _sync(path: Path, flags: int) -> None:
+    """Bring a file's content, or a folder's names, to disk."""
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sealed(value: Any) -> bytes:

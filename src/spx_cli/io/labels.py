@@ -25,6 +25,7 @@ Size = tuple[int, int]
 _MAX_ID: int = np.iinfo(np.int32).max
 _LONGEST_NUMBER = 64  # characters of a number in a table, with its comma
 _LONGEST_TEXT, _LONGEST_PIXEL = 1 << 26, 256  # bytes of a table's line or of polygons; of these for each pixel of a map
+_BUFFER = 1 << 20  # bytes: most maps are written at one go, for which threads that write side by side wait less
 _MAX_PNG: int = np.iinfo(np.uint16).max
 
 
@@ -104,7 +105,7 @@ def write_labels(
         if isinstance(labels, np.ma.MaskedArray):
             raise LabelError("a label map must not be masked: every pixel has an id; labels.filled(ID) gives them one")
         checked = _checked(np.asarray(labels))
-        with atomic(path) as temporary, temporary.open("wb") as file:
+        with atomic(path) as temporary, temporary.open("wb", buffering=_BUFFER) as file:
             form.write(file, checked, metadata or {})
     except (FormatError, LabelError) as error:
         raise type(error)(f"{path}: {error}") from None
