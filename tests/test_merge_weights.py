@@ -111,15 +111,39 @@ def test_a_run_of_other_maps_or_images_is_not_resumed(data, tmp_path, capsys):
     (fewer / "images/3.png").unlink()
     (fewer / "labels/3.png").unlink()
     assert run(command(fewer, out, "--resume")) == 2
-    assert "entries was" in capsys.readouterr().err
+    assert "files was 4 images" in capsys.readouterr().err
+    relabelled = tmp_path / "relabelled"
+    shutil.copytree(data, relabelled)
+    shutil.copy(relabelled / "labels/1.png", relabelled / "labels/0.png")
+    assert run(command(relabelled, out, "--resume")) == 2
+    assert "files was 4 images" in capsys.readouterr().err
+    (out / "run.json").unlink()
+    assert run(command(data, out)) == 2
+    assert "left of another run" in capsys.readouterr().err
 
 
 def test_methods_along_different_contours_are_not_mixed(data, tmp_path, capsys):
     words = ["train", "merge", "-m", "snic", "-m", "slic", "--data", str(data), "--out", str(tmp_path / "run")]
     assert run([*words, "--set", "counts=6", "--set", "factor=6"]) == 2
     assert "snic and slic merge along different contours" in capsys.readouterr().err
+    assert run(["train", "merge", "-m", "snic", "-m", "sin", *words[6:], "--set", "counts=6", "--set", "factor=6"]) == 2
+    assert "snic and sin merge along different contours" in capsys.readouterr().err
+    assert run([*words[:4], *words[6:], "--set", "counts=6", "--set", "folds=5"]) == 1  # the folder is free again
+    assert "too few for 5 folds" in capsys.readouterr().err
     assert run([*words, "--set", "counts=6.5"]) == 2
     assert "counts must be whole numbers" in capsys.readouterr().err
+
+
+def test_what_went_wrong_is_said_and_leaves_no_weights(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run(command(data, out, "--set", "lr=1e30")) == 1
+    assert "the fit diverged" in capsys.readouterr().err
+    assert not list((out / "rounds").iterdir())
+    (case, *_) = sorted((out / "cases").iterdir())
+    for content in (b"", case.read_bytes()[:900], b"x"):
+        case.write_bytes(content)
+        assert run(command(data, out, "--set", "lr=1e30", "--resume")) == 2
+        assert f"{case} is damaged" in capsys.readouterr().err
 
 
 def test_what_is_not_for_merge_is_refused(data, tmp_path, capsys):

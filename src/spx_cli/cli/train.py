@@ -201,8 +201,9 @@ def _fit(
     guide = None if contours is None else open_guide(contours, device=device)
     values = f", values {options.value_range}" if options.value_range else ""
     with _counting(wanted=not (quiet or as_json)) as progress:
+        datasets = merging.open_splits(layout, data, splits, options)
         lines = merging.fit_merge(
-            merging.open_splits(layout, data, splits, options),
+            datasets,
             merging.assigners(made, guide),
             chosen,
             out,
@@ -210,7 +211,7 @@ def _fit(
             about={
                 "data": f"{layout} {splits or 'train and val'}{values}",
                 "contours": contours or "own",
-                "maps": merging.maps(made, guide),
+                "maps": merging.maps(made, datasets, guide),
             },
             progress=progress,
         )

@@ -11,12 +11,13 @@ again, and every round draws from random numbers of its own, so a run that was s
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
-from math import ceil, inf, isnan, nan, sqrt
+from math import ceil, inf, isfinite, isnan, nan, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +32,8 @@ from spx_cli._version import __version__
 from spx_cli.color import POSITION
 from spx_cli.contours.guide import Guide
 from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, open_dataset
-from spx_cli.errors import DataError, ParameterError, UnknownName
-from spx_cli.io.files import atomic, make_folder, sweep
+from spx_cli.errors import DataError, ParameterError, SpxError, TrainingError, UnknownName
+from spx_cli.io.files import DAMAGE, alone_in, atomic, make_folder, reason, sweep
 from spx_cli.methods._merging import INPUTS, load_judge, save_judge
 from spx_cli.methods._recipe import TomlRecipe
 from spx_cli.methods.base import Method
@@ -90,11 +91,13 @@ class Case(NamedTuple):
     """A surplus map to merge down to `n_regions` regions, and what the annotations say of its regions.
 
     tables : for each annotation (region, segment, pixels), int32 (3, P), of those that overlap.
+    along : what kind of contours the graph has.
     """
 
     graph: RegionGraph
     tables: tuple[NDArray[np.int32], ...]
     n_regions: int
+    along: str = ""
 
     @property
     def area(self) -> float:
@@ -148,13 +151,19 @@ def assigners(methods: Iterable[Method], guide: Guide | None = None) -> dict[str
     return {method.name: partial(assign, method) for method in methods}
 
 
-def maps(methods: Iterable[Method], guide: Guide | None = None) -> str:
-    """Return a digest of all that decides on the maps of methods along a guide, their weights included."""
-    return _digest([*(method.identity() for method in methods), "" if guide is None else guide.identity])
+def maps(methods: Iterable[Method], data: Sequence[Dataset], guide: Guide | None = None) -> str:
+    """Return a digest of all that decides on the maps of methods along a guide: parameters, weights, contour maps."""
+    texts = [*(method.identity() for method in methods), "" if guide is None else guide.identity]
+    entries = (entry for dataset in data for entry in dataset.entries)
+    files = () if guide is None else (file for entry in entries if (file := guide.file(entry)))
+    return _digest(texts, files)
 
 
-def _digest(texts: Iterable[str]) -> str:
-    return sha256("\n".join(texts).encode()).hexdigest()[:16]
+def _digest(texts: Iterable[str], files: Iterable[Path] = ()) -> str:
+    digest = sha256("\n".join(texts).encode())
+    for file in dict.fromkeys(files):  # one may hold the annotations of many images
+        digest.update(sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def make_case(assignment: Assignment, truths: Sequence[NDArray[Any]], count: int, ignore: Any = None) -> Case:
@@ -168,7 +177,8 @@ def make_case(assignment: Assignment, truths: Sequence[NDArray[Any]], count: int
         of = int(segments.max()) + 1
         pairs, pixels = np.unique((regions * of + segments)[segments >= 0], return_counts=True)
         tables.append(np.stack([pairs // of, pairs % of, pixels]).astype(np.int32))
-    return Case(graph, tuple(tables), count)
+    kind = "edges of colour" if assignment.edges else "learned or given contours"
+    return Case(graph, tuple(tables), count, "no contours" if assignment.contours is None else kind)
 
 
 def asa(case: Case, judge: Judge) -> float:
@@ -266,19 +276,44 @@ def fit_merge(
     about : what else to say of the weights, and to find again when resuming. progress : is told how many images of how
         many have been made cases.
 
-    Raises ParameterError for an `out` that holds a run, or another one than that to resume; DataError where no image
-    has an annotation.
+    Raises ParameterError for an `out` that holds a run, or another one than that to resume, for a damaged case, and for
+    methods that merge along different contours; DataError where no image has an annotation, or too few have;
+    OutputError where another process is at it; TrainingError for a fit that diverges.
     """
     made_of = {"recipe": json.dumps(asdict(recipe)), "methods": ", ".join(sorted(methods)), "inputs": INPUTS}
-    entries = _digest(f"{entry.id} {entry.image.stat().st_size}" for dataset in data for entry in dataset.entries)
-    about = {**made_of, "entries": entries, **(about or {})}
+    entries = [entry for dataset in data for entry in dataset.entries]
+    files = (file for entry in entries for file in (entry.image, *entry.truths))
+    about = {**made_of, "files": f"{len(entries)} images {_digest((e.id for e in entries), files)}", **(about or {})}
+    make_folder(out)
+    with alone_in(out):
+        yield from _fit_merge(data, methods, recipe, out, about, progress, resume=resume)
+
+
+def _fit_merge(
+    data: Sequence[Dataset],
+    methods: Mapping[str, Assign],
+    recipe: MergeRecipe,
+    out: Path,
+    about: Mapping[str, str],
+    progress: Callable[[int, int], None],
+    *,
+    resume: bool,
+) -> Iterator[Progress]:
+    begun = (out / ABOUT).exists()
     _open_run(out, about, resume=resume)
-    images = _make_cases(data, methods, recipe, out / "cases", progress)
+    try:
+        images = _make_cases(data, methods, recipe, out / "cases", progress)
+    except SpxError:
+        if not begun:  # what can never be fitted does not occupy the folder
+            for left in (out / "cases", out / "rounds"):
+                shutil.rmtree(left)
+            (out / ABOUT).unlink()
+        raise
     counted, total = 0, 0.0
     for fold in [*(range(recipe.folds) if recipe.folds > 1 else ()), None]:
         held = [name for i, name in enumerate(images) if fold is not None and i % recipe.folds == fold]
         rest = [name for name in images if name not in held]
-        if not rest:
+        if not rest or (fold is not None and not held):
             raise DataError(f"{len(images)} images with label maps are too few for {recipe.folds} folds")
         for number in range(recipe.rounds):
             line = _round(out, rest, held, recipe, fold, number)
@@ -305,6 +340,8 @@ def _open_run(out: Path, about: Mapping[str, str], *, resume: bool) -> None:
             raise ParameterError(f"cannot resume {out}: {path.name} is damaged") from None
         if changed:
             raise ParameterError(f"cannot resume {out}: {'; '.join(changed)}")
+    elif any((out / folder).is_dir() and any((out / folder).iterdir()) for folder in ("cases", "rounds")):
+        raise ParameterError(f"{out} holds what is left of another run, without its {path.name}; name another --out")
     for folder in ("cases", "rounds"):
         make_folder(out / folder)
         sweep(out / folder)
@@ -349,10 +386,10 @@ def _make_cases(
 
 def _check_alike(files: Mapping[str, Path]) -> None:
     """Raise ParameterError unless the cases of all methods have the same inputs."""
-    kinds: dict[tuple[int, int], list[str]] = {}
+    kinds: dict[tuple[str, int, int], list[str]] = {}
     for name, file in files.items():
-        graph = _load_case(file).graph
-        kinds.setdefault((graph.contour.shape[1], graph.sums.shape[1]), []).append(name)
+        case = _load_case(file)
+        kinds.setdefault((case.along, case.graph.contour.shape[1], case.graph.sums.shape[1]), []).append(name)
     if len(kinds) > 1:
         apart = " and ".join(", ".join(names) for names in kinds.values())
         raise ParameterError(
@@ -363,13 +400,17 @@ def _check_alike(files: Mapping[str, Path]) -> None:
 def _save_case(file: Path, case: Case) -> None:
     arrays: dict[str, Any] = {f"table{i}": table for i, table in enumerate(case.tables)}
     with atomic(file) as temporary, temporary.open("wb") as opened:
-        np.savez_compressed(opened, n_regions=case.n_regions, **case.graph._asdict(), **arrays)
+        np.savez_compressed(opened, n_regions=case.n_regions, along=case.along, **case.graph._asdict(), **arrays)
 
 
 def _load_case(file: Path) -> Case:
-    with np.load(file) as arrays:
-        tables = tuple(arrays[f"table{i}"] for i in range(sum(name.startswith("table") for name in arrays.files)))
-        return Case(RegionGraph(*(arrays[name] for name in RegionGraph._fields)), tables, int(arrays["n_regions"]))
+    try:
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            tables = tuple(arrays[f"table{i}"] for i in range(sum(name.startswith("table") for name in arrays.files)))
+            graph = RegionGraph(*(arrays[name] for name in RegionGraph._fields))
+            return Case(graph, tables, int(arrays["n_regions"]), str(arrays["along"]))
+    except DAMAGE as error:
+        raise ParameterError(f"{file} is damaged ({reason(error)}); without it, --resume makes it anew") from None
 
 
 def _file(out: Path, fold: int | None, number: int) -> Path:
@@ -398,7 +439,11 @@ def _round(
         judge = before or Judge.ward(POSITION / sqrt(case.area))
         drawn.append(draw(case, judge, recipe.numbers("stops"), recipe.pairs, rng))
     inputs, shares, weight = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    if len(inputs) < 2:
+        raise DataError("the images have no neighbouring regions to learn from")
     judge, loss = fit(inputs, shares, weight, recipe, recipe.seed)
+    if not isfinite(loss):
+        raise TrainingError(f"the fit diverged (loss {loss}): a smaller lr or weight_decay may do")
     score = [asa(_load_case(path), judge) for files in held for path in files]
     line = Progress(fold, number, len(inputs), loss, float(np.mean(score)) if score else nan)
     told = {"pairs": str(line.pairs), "loss": repr(loss), "asa": repr(line.asa)}
