@@ -73,8 +73,8 @@ class MergeRecipe(TomlRecipe):
     def __post_init__(self) -> None:
         params.check(self)
         _ = self.numbers("stops")
-        if not all(number >= 1 and number == int(number) for number in self.numbers("counts")):
-            raise ParameterError(f"counts must be whole numbers from 1 on, not {self.counts!r}")
+        if not all(1 <= number <= 10**9 and number == int(number) for number in self.numbers("counts")):
+            raise ParameterError(f"counts must be whole numbers from 1 to 1000000000, not {self.counts!r}")
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """Return the numbers in a field of texts; ParameterError for anything else in it."""
