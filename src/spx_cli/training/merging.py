@@ -32,7 +32,7 @@ from spx_cli._version import __version__
 from spx_cli.color import POSITION
 from spx_cli.contours.guide import Guide
 from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, open_dataset
-from spx_cli.errors import DataError, ParameterError, SpxError, TrainingError, UnknownName
+from spx_cli.errors import DataError, ParameterError, TrainingError, UnknownName
 from spx_cli.io.files import DAMAGE, alone_in, atomic, make_folder, reason, sweep
 from spx_cli.methods._merging import INPUTS, load_judge, save_judge
 from spx_cli.methods._recipe import TomlRecipe
@@ -303,8 +303,8 @@ def _fit_merge(
     _open_run(out, about, resume=resume)
     try:
         images = _make_cases(data, methods, recipe, out / "cases", progress)
-    except SpxError:
-        if not begun:  # what can never be fitted does not occupy the folder
+    except (ParameterError, DataError):
+        if not begun:  # what can never be fitted does not occupy the folder; what a full disk ended can go on
             for left in (out / "cases", out / "rounds"):
                 shutil.rmtree(left)
             (out / ABOUT).unlink()
