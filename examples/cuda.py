@@ -266,7 +266,7 @@ def time_one(name: str, precision: str, images: list[Any], k: int, seconds: floa
     if precision == "float32" or len(images) == max(CASES[name][3]):
         note(
             "segment_batch",
-            clock(lambda: method.segment_batch(images, int(k / method.surplus)), options.device, seconds, 30),
+            clock(lambda: method.segment_batch(images, int(k / method.oversegmentation)), options.device, seconds, 30),
         )
     if where.type == "cuda":
         keep(options, **row, kind="peak memory", GB=torch.cuda.max_memory_allocated() / 2**30)

@@ -92,9 +92,9 @@ class Method(ABC):
     name: ClassVar[str]
     kind: ClassVar[str] = "classical"
     paper: ClassVar[str]
-    # The method is asked for this many times n_segments, and the finishing stage merges the surplus; where it merges
+    # The method is asked for this many times n_segments, and the finishing stage merges them; where it merges
     # along edges of colour, or contours from elsewhere, CELLS times or more.
-    surplus: ClassVar[float] = 1.25
+    oversegmentation: ClassVar[float] = 1.25
     # Whether no label has had a part in its defaults: weights, contours, and the expected loss of merging.
     label_free: ClassVar[bool] = False
     # Whether the expected loss merges along edges of colour where no contours are given.
@@ -156,7 +156,7 @@ class Method(ABC):
             return int(n_segments)
         merged_finely = contours is not None or (self.by_edges and self.merge != WARD)
         blind = isinstance(contours, str) and contours == NONE
-        factor = max(self.surplus, CELLS) if merged_finely and not blind else self.surplus
+        factor = max(self.oversegmentation, CELLS) if merged_finely and not blind else self.oversegmentation
         pixels: int = image.shape[0] * image.shape[1]
         return min(ceil(factor * n_segments), pixels)
 

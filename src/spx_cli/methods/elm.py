@@ -55,7 +55,7 @@ class ELM(TorchMethod):
 
     name = "elm"
     paper = "spx"
-    surplus = 6.0
+    oversegmentation = 6.0
     sees_contours = True
     recipes = {  # noqa: RUF012
         "default": Recipe(

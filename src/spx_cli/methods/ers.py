@@ -42,7 +42,7 @@ class ERS(Method):
 
     name = "ers"
     paper = "doi:10.1109/CVPR.2011.5995323"
-    surplus = 6.0
+    oversegmentation = 6.0
 
     sigma: float = param(
         3.0, "Lab units, width of the Gaussian that turns colour difference into edge weight", ge=0.01, le=1e6

@@ -25,7 +25,7 @@ class ETPS(Method):
 
     name = "etps"
     paper = "doi:10.1109/CVPR.2015.7298913"
-    surplus = 1.5
+    oversegmentation = 1.5
 
     position_weight: float = param(30.0, "lambda_pos, squared Lab per squared cell side of distance", ge=0, le=1e6)
     border_weight: float = param(

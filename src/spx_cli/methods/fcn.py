@@ -29,7 +29,7 @@ class FCN(FeedForward):
 
     name = "fcn"
     paper = "arXiv:2003.12929"
-    surplus = 6.0
+    oversegmentation = 6.0
     sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(

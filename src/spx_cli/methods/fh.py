@@ -32,7 +32,7 @@ class FH(Method):
 
     name = "fh"
     paper = "doi:10.1023/B:VISI.0000022288.19776.77"
-    surplus = 5.0
+    oversegmentation = 5.0
 
     sigma: float = param(0.6, "pixels, Gaussian that smooths the image first; .8 in the paper", ge=0, le=100)
     scale: float = param(0.0, "k in Lab units: larger k, larger regions; 0 = as the count asks", ge=0, le=1e9)

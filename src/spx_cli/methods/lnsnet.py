@@ -43,7 +43,7 @@ class LNSNet(TorchMethod):
     name = "lnsnet"
     paper = "arXiv:2103.10681"
     label_free = True
-    surplus = 6.0
+    oversegmentation = 6.0
     by_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(steps=0, batch_size=1, lr=3e-4, validate_every=0),

@@ -29,7 +29,7 @@ class LSC(Method):
 
     name = "lsc"
     paper = "doi:10.1109/CVPR.2015.7298741"
-    surplus = 1.4
+    oversegmentation = 1.4
 
     ratio: float = param(0.06, "C_s / C_c, weight of position against colour; .075 in the paper", ge=1e-4, le=1e4)
     iterations: int = param(5, "rounds of weighted k-means", ge=1, le=1000)

@@ -26,7 +26,7 @@ class ManifoldSLIC(Method):
 
     name = "mslic"
     paper = "doi:10.1109/CVPR.2016.77"
-    surplus = 1.5
+    oversegmentation = 1.5
 
     compactness: float = param(
         16.0, "N_c, Lab units that weigh as much as the mean spacing of the seeds", ge=0.01, le=1e6

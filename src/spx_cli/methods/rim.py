@@ -52,7 +52,7 @@ class RIM(Method):
     kind = "optimised"
     paper = "arXiv:2002.06765"
     label_free = True
-    surplus = 3.0
+    oversegmentation = 3.0
     by_edges = False
 
     merge: str = param(WARD, "cost of a merge: ward has seen no label; loss has, in the weights of its cost")

@@ -31,7 +31,7 @@ class SCALP(Method):
 
     name = "scalp"
     paper = "doi:10.1016/j.cviu.2018.01.006"
-    surplus = 2.0
+    oversegmentation = 2.0
 
     compactness: float = param(8.0, "m, weight of distance in position against distance in Lab", ge=0, le=1e6)
     path_weight: float = param(0.5, "1 - lambda, share of the line's colours in the colour distance", ge=0, le=1)

@@ -24,7 +24,7 @@ class SEEDS(Method):
 
     name = "seeds"
     paper = "doi:10.1007/s11263-014-0744-2"
-    surplus = 1.5
+    oversegmentation = 1.5
 
     bins: int = param(5, "histogram bins per Lab channel, each with an equal share of the pixels", ge=1, le=16)
     block_size: int = param(3, "pixels, least side of the smallest block", ge=2, le=1000)
@@ -50,7 +50,7 @@ class RESEEDS(Method):
 
     name = "reseeds"
     paper = "D. Stutz, Superpixel Segmentation using Depth Information, RWTH Aachen, 2014"
-    surplus = 1.25
+    oversegmentation = 1.25
 
     bins: int = param(7, "histogram bins per Lab channel, each with an equal share of the pixels", ge=1, le=16)
     block_size: int = param(2, "pixels, least side of the smallest block", ge=2, le=1000)

@@ -40,7 +40,7 @@ class SEN(TorchMethod):
     name = "sen"
     paper = "doi:10.1109/TIP.2019.2957937"
     label_free = True
-    surplus = 8.0
+    oversegmentation = 8.0
     recipes = {  # noqa: RUF012
         "short": Recipe(
             steps=2500, batch_size=4, optimizer="muon", lr=5e-4, schedule="one-cycle", ema=0.999, clip=1.0,

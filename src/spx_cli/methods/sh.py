@@ -78,7 +78,7 @@ class SH(Method):
 
     name = "sh"
     paper = "doi:10.1109/TIP.2018.2836300"
-    surplus = 3.0
+    oversegmentation = 3.0
 
     smoothing: int = param(0, "passes of a 3 x 3 binomial filter over Lab before the pixels merge", ge=0, le=100)
 

@@ -46,7 +46,7 @@ class SIN(FeedForward):
 
     name = "sin"
     paper = "doi:10.1007/978-3-030-88007-1_39"
-    surplus = 4.0
+    oversegmentation = 4.0
     sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(

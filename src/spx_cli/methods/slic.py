@@ -29,7 +29,7 @@ class SLIC(Method):
 
     name = "slic"
     paper = "doi:10.1109/TPAMI.2012.120"
-    surplus = 1.5
+    oversegmentation = 1.5
     by_edges = False  # the fastest method stays so
 
     compactness: float = param(18.0, "m, weight of distance in position against distance in Lab", ge=0.01, le=1e6)
@@ -79,7 +79,7 @@ class SLICO(Method):
 
     name = "slico"
     paper = "doi:10.1109/TPAMI.2012.120"
-    surplus = 1.5
+    oversegmentation = 1.5
     by_edges = False
 
     iterations: int = param(5, "rounds of k-means", ge=1, le=1000)

@@ -15,7 +15,7 @@ class SNIC(Method):
 
     name = "snic"
     paper = "doi:10.1109/CVPR.2017.520"
-    surplus = 2.0
+    oversegmentation = 2.0
 
     compactness: float = param(20.0, "m, weight of distance in position against distance in Lab", ge=0.01, le=1e6)
 

@@ -31,7 +31,7 @@ class SSN(FeedForward):
 
     name = "ssn"
     paper = "arXiv:1807.10174"
-    surplus = 2.0
+    oversegmentation = 2.0
     sees_contours = True
     recipes = {  # noqa: RUF012
         "paper": Recipe(

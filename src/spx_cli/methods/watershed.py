@@ -33,7 +33,7 @@ class Watershed(Method):
 
     name = "watershed"
     paper = "doi:10.1109/TIP.2015.2451011"
-    surplus = 3.0
+    oversegmentation = 3.0
 
     compactness: float = param(
         1.0, "k, Lab units that the level rises over half a cell side from the marker", ge=0, le=1e6

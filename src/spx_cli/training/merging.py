@@ -1,6 +1,7 @@
 """Fitting the expected loss of a merge (`regions.costs`) to a data set: images and label maps in, a few weights out.
 
-    1. cases: each image's surplus map, as a graph, with the overlaps of its regions and the annotations, is made once;
+    1. cases: each image's map to be merged, as a graph, with the overlaps of its regions and the annotations, is made
+       once;
     2. rounds: the present cost merges every case down to the `stops`; at each, neighbours drawn at random are compared
        with what merging them would truly lose, and a network is fitted to the shares. The first round merges by Ward's
        cost, later ones by the round before. Rounds start afresh, only the cost is handed on;
@@ -88,7 +89,7 @@ class MergeRecipe(TomlRecipe):
 
 
 class Case(NamedTuple):
-    """A surplus map to merge down to `n_regions` regions, and what the annotations say of its regions.
+    """A map to merge down to `n_regions` regions, and what the annotations say of its regions.
 
     tables : for each annotation (region, segment, pixels), int32 (3, P), of those that overlap.
     along : what kind of contours the graph has.
