@@ -1,5 +1,6 @@
 """Resizing for networks whose input size fixes the count: images by bicubic interpolation, maps by nearest centre."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ def resize_labels(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return resized
 
 
+# Images of a folder have few sizes; while these are computed, no other thread of the interpreter gets on.
+@lru_cache(maxsize=16)
 def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return for each new position its four old ones and their weights, (new, 4) each."""
     centre = (np.arange(new) + 0.5) * (old / new) - 0.5
