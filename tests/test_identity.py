@@ -133,7 +133,7 @@ def test_rewritten_weights_of_merging_are_known_by_their_content(tmp_path):
     judge, made_for = load_judge("merge-edges")
     maps, states = [], []
     for sign in (1, -1):
-        save_judge(file, judge._replace(hidden=np.ascontiguousarray(sign * judge.hidden)), *made_for, {})
+        save_judge(file, judge._replace(hidden=np.ascontiguousarray(sign * judge.hidden)), made_for, {})
         [result] = segment_files(
             create("snic", merge=str(file)), [image], tmp_path / "out.png", n_segments=8, resume=True
         )
@@ -142,7 +142,7 @@ def test_rewritten_weights_of_merging_are_known_by_their_content(tmp_path):
     assert states == ["done", "done"]
     assert not np.array_equal(*maps)
     names = {create(name, merge=str(file)).identity() for name in ("snic", "fcn", "elm")}
-    save_judge(file, judge, *made_for, {})
+    save_judge(file, judge, made_for, {})
     assert names.isdisjoint(create(name, merge=str(file)).identity() for name in ("snic", "fcn", "elm"))
 
 

@@ -64,11 +64,14 @@ def test_fit_is_a_command_whose_weights_merge(data, tmp_path, capsys):
     best = tmp_path / "run/best.safetensors"
     about = provenance(best)
     assert (about["method"], about["methods"], about["contours"]) == ("merge", "snic", "edges")
+    assert (about["scales"], about["embedded"], about["edges"]) == ("1", "0", "1")
     assert 0.5 < float(about["asa"]) <= 1
     image = spx.read_image(data / "images/0.png")
     labels = spx.segment(image, "snic", 6, contours="edges", merge=str(best))
     assert labels.max() == 5
     assert not np.array_equal(labels, spx.segment(image, "snic", 6, contours="edges", merge="ward"))
+    with pytest.raises(WeightsError, match=r"best\.safetensors looks at edges of colour .* but here are contours"):
+        spx.segment(image, "snic", 6, contours=np.zeros((40, 60), np.float32), merge=str(best))
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(data, tmp_path, capsys):
@@ -182,6 +185,7 @@ def test_bundled_weights_suit_what_there_is(seen):
     assignment = Assignment(np.zeros((4, 4), int), lab, contours=contours, embedding=embedding, edges=edges)
     judge = judge_for(assignment, "loss", 0.5)
     assert judge.border_price == 0.5
+    assert load_judge(BUNDLED[seen])[1] == seen
     assert judge_for(assignment, "ward", 0.0) is None
 
 
@@ -192,6 +196,11 @@ def test_weights_for_other_inputs_are_refused():
         judge_for(two, "loss", 0.0)
     with pytest.raises(WeightsError, match=r"merge-contours\.safetensors looks at contours at 1 scale, but"):
         judge_for(two, "merge-contours", 0.0)
+    one = Assignment(two.labels, lab, contours=np.zeros((4, 4), np.float32), edges=True)
+    with pytest.raises(WeightsError, match=r"merge-contours\.safetensors looks at contours .* but here are edges"):
+        judge_for(one, "merge-contours", 0.0)
+    with pytest.raises(WeightsError, match=r"merge-edges\.safetensors looks at edges .* but here are contours"):
+        judge_for(one._replace(edges=False), "merge-edges", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +213,7 @@ def test_weights_for_other_inputs_are_refused():
         (lambda tensors, about: tensors.update(hidden=tensors["hidden"][1:]), "damaged: 'hidden'"),
         (lambda tensors, about: tensors["bias"].fill(np.nan), "not finite"),
         (lambda tensors, about: about.update(scales="many"), "damaged"),
+        (lambda tensors, about: about.pop("edges"), "of an earlier spx: it does not say what it looks at"),
     ],
 )
 def test_unfit_files_are_named(tmp_path, change, message):

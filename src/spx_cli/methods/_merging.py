@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,12 +16,30 @@ OWNER = "merge"  # whose weights they are, as WEIGHTS and the files say
 INPUTS = "2"  # version of `pair_inputs`; weights made for another one mean something else
 WARD, LOSS = "ward", "loss"
 
-# The bundled weights for what there is: scales of contours, whether there is an embedding, whether they are mere edges.
+
+class Seen(NamedTuple):
+    """What weights look at beside the regions.
+
+    scales : at how many there are contours. embedded : whether there is an embedding. edges : whether the contours are
+        mere edges of colour.
+    """
+
+    scales: int
+    embedded: bool
+    edges: bool
+
+    def __str__(self) -> str:
+        what = "edges of colour" if self.edges else "contours"
+        contours = f"{what} at {self.scales} scale{'s' if self.scales > 1 else ''}" if self.scales else "no contours"
+        return contours + (" and an embedding" if self.embedded else "")
+
+
+# The bundled weights for what there is.
 BUNDLED = {
-    (0, False, False): "merge",
-    (1, False, True): "merge-edges",
-    (1, False, False): "merge-contours",
-    (4, True, False): "merge-elm",
+    Seen(0, embedded=False, edges=False): "merge",
+    Seen(1, embedded=False, edges=True): "merge-edges",
+    Seen(1, embedded=False, edges=False): "merge-contours",
+    Seen(4, embedded=True, edges=False): "merge-elm",
 }
 
 
@@ -33,13 +52,14 @@ def judge_for(assignment: Assignment, merge: str, border_price: float) -> Judge 
     if merge == WARD:
         return None
     contours = assignment.contours
-    seen = (0 if contours is None else contours.shape[0] if contours.ndim == 3 else 1), assignment.embedding is not None
-    if merge == LOSS and (*seen, assignment.edges) not in BUNDLED:
-        raise WeightsError(f"no bundled weights of the expected loss look at {_spoken(*seen)}; give merge a file")
-    source = BUNDLED[*seen, assignment.edges] if merge == LOSS else merge
+    scales = 0 if contours is None else contours.shape[0] if contours.ndim == 3 else 1
+    seen = Seen(scales, assignment.embedding is not None, assignment.edges)
+    if merge == LOSS and seen not in BUNDLED:
+        raise WeightsError(f"no bundled weights of the expected loss look at {seen}; give merge a file")
+    source = BUNDLED[seen] if merge == LOSS else merge
     judge, made_for = load_judge(source)
     if made_for != seen:
-        raise WeightsError(f"{weights.path(source)} looks at {_spoken(*made_for)}, but here are {_spoken(*seen)}")
+        raise WeightsError(f"{weights.path(source)} looks at {made_for}, but here are {seen}")
     return judge._replace(border_price=border_price)
 
 
@@ -49,7 +69,7 @@ def merge_identity(merge: str) -> str:
     return "".join(f" merging by {weights.sha256(weights.path(source))}" for source in sources)
 
 
-def save_judge(file: Path, judge: Judge, scales: int, embedded: bool, about: dict[str, str]) -> str:
+def save_judge(file: Path, judge: Judge, made_for: Seen, about: dict[str, str]) -> str:
     """Write the weights and their provenance; return the sha256 of the file."""
     import torch
 
@@ -60,12 +80,12 @@ def save_judge(file: Path, judge: Judge, scales: int, embedded: bool, about: dic
         "offset": np.array([judge.offset], np.float32),
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-    what = {"method": OWNER, "inputs": INPUTS, "scales": str(scales), "embedded": str(int(embedded))}
-    return weights.save(file, tensors, {**what, **about})
+    seen = {name: str(int(value)) for name, value in made_for._asdict().items()}
+    return weights.save(file, tensors, {"method": OWNER, "inputs": INPUTS, **seen, **about})
 
 
-def load_judge(source: str) -> tuple[Judge, tuple[int, bool]]:
-    """Return weights by bundled name or path, and for which scales of contours and whether for an embedding."""
+def load_judge(source: str) -> tuple[Judge, Seen]:
+    """Return weights by bundled name or path, and what they look at."""
     file = weights.path(source)
     try:
         changed = file.stat().st_mtime_ns
@@ -75,17 +95,20 @@ def load_judge(source: str) -> tuple[Judge, tuple[int, bool]]:
 
 
 @lru_cache(maxsize=8)
-def _load_judge(source: str, changed: int) -> tuple[Judge, tuple[int, bool]]:
+def _load_judge(source: str, changed: int) -> tuple[Judge, Seen]:
     file = weights.path(source)
     about, arrays = weights.provenance(file), weights.load_arrays(source, OWNER)
     if about.get("method") != OWNER:
         raise WeightsError(f"{file} holds no weights of the expected loss")
     if about.get("inputs") != INPUTS:
         raise WeightsError(f"{file} was made for inputs of version {about.get('inputs')}, this spx knows {INPUTS}")
-    if not re.fullmatch("[0-9]", about.get("scales", "")) or about.get("embedded") not in ("0", "1"):
-        raise WeightsError(f"{file} is damaged: it does not say what it looks at")
-    made_for = int(about["scales"]), about["embedded"] == "1"
-    inputs = n_inputs(made_for[0], embedded=made_for[1])
+    told = [about.get(name, "") for name in Seen._fields]
+    if not re.fullmatch("[0-9] [01] [01]", " ".join(told)):
+        raise WeightsError(
+            f"{file} is damaged, or of an earlier spx: it does not say what it looks at ({', '.join(Seen._fields)})"
+        )
+    made_for = Seen(int(told[0]), embedded=told[1] == "1", edges=told[2] == "1")
+    inputs = n_inputs(made_for.scales, embedded=made_for.embedded)
     width = arrays["bias"].size if "bias" in arrays else 0
     for name, shape in {"hidden": (inputs, width), "bias": (width,), "out": (width,), "offset": (1,)}.items():
         if name not in arrays or arrays[name].shape != shape or arrays[name].dtype != np.float32 or not width:
@@ -94,8 +117,3 @@ def _load_judge(source: str, changed: int) -> tuple[Judge, tuple[int, bool]]:
             raise WeightsError(f"{file} is damaged: {name!r} is not finite")
     hidden, bias, out = (np.ascontiguousarray(arrays[name]) for name in ("hidden", "bias", "out"))
     return Judge(hidden, bias, out, float(arrays["offset"][0]), 0.0, 0.0), made_for
-
-
-def _spoken(scales: int, embedded: bool) -> str:
-    contours = "no contours" if scales == 0 else f"contours at {scales} scale{'s' if scales > 1 else ''}"
-    return contours + (" and an embedding" if embedded else "")

@@ -35,7 +35,7 @@ from spx_cli.contours.guide import Guide
 from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, open_dataset
 from spx_cli.errors import DataError, ParameterError, TrainingError, UnknownName
 from spx_cli.io.files import DAMAGE, alone_in, atomic, make_folder, reason, sweep
-from spx_cli.methods._merging import INPUTS, load_judge, save_judge
+from spx_cli.methods._merging import INPUTS, Seen, load_judge, save_judge
 from spx_cli.methods._recipe import TomlRecipe
 from spx_cli.methods.base import Method
 from spx_cli.options import ReadOptions
@@ -92,18 +92,23 @@ class Case(NamedTuple):
     """A map to merge down to `n_regions` regions, and what the annotations say of its regions.
 
     tables : for each annotation (region, segment, pixels), int32 (3, P), of those that overlap.
-    along : what kind of contours the graph has.
+    edges_of_colour : whether the contours of the graph are no more than that.
     """
 
     graph: RegionGraph
     tables: tuple[NDArray[np.int32], ...]
     n_regions: int
-    along: str = ""
+    edges_of_colour: bool = False
 
     @property
     def area(self) -> float:
         """Pixels of the image per region asked for."""
         return float(self.graph.sums[:, SIZE].sum()) / self.n_regions
+
+    @property
+    def seen(self) -> Seen:
+        """What weights that are fitted to it look at."""
+        return Seen(self.graph.contour.shape[1], self.graph.sums.shape[1] > FEATURES + 3, self.edges_of_colour)
 
 
 class Progress(NamedTuple):
@@ -178,8 +183,7 @@ def make_case(assignment: Assignment, truths: Sequence[NDArray[Any]], count: int
         of = int(segments.max()) + 1
         pairs, pixels = np.unique((regions * of + segments)[segments >= 0], return_counts=True)
         tables.append(np.stack([pairs // of, pairs % of, pixels]).astype(np.int32))
-    kind = "edges of colour" if assignment.edges else "learned or given contours"
-    return Case(graph, tuple(tables), count, "no contours" if assignment.contours is None else kind)
+    return Case(graph, tuple(tables), count, assignment.edges)
 
 
 def asa(case: Case, judge: Judge) -> float:
@@ -322,10 +326,10 @@ def _fit_merge(
             yield line
         if held:
             counted, total = counted + len(held), total + len(held) * line.asa
-    judge, (scales, embedded) = load_judge(str(_file(out, None, recipe.rounds - 1)))
+    judge, made_for = load_judge(str(_file(out, None, recipe.rounds - 1)))
     score = {"asa": f"{total / counted:.6f}"} if counted else {}
     told = {**about, "images": str(len(images)), "spx": __version__, **score}
-    save_judge(out / BEST, judge, scales, embedded, told)
+    save_judge(out / BEST, judge, made_for, told)
 
 
 def _open_run(out: Path, about: Mapping[str, str], *, resume: bool) -> None:
@@ -387,10 +391,9 @@ def _make_cases(
 
 def _check_alike(files: Mapping[str, Path]) -> None:
     """Raise ParameterError unless the cases of all methods have the same inputs."""
-    kinds: dict[tuple[str, int, int], list[str]] = {}
+    kinds: dict[Seen, list[str]] = {}
     for name, file in files.items():
-        case = _load_case(file)
-        kinds.setdefault((case.along, case.graph.contour.shape[1], case.graph.sums.shape[1]), []).append(name)
+        kinds.setdefault(_load_case(file).seen, []).append(name)
     if len(kinds) > 1:
         apart = " and ".join(", ".join(names) for names in kinds.values())
         raise ParameterError(
@@ -401,7 +404,9 @@ def _check_alike(files: Mapping[str, Path]) -> None:
 def _save_case(file: Path, case: Case) -> None:
     arrays: dict[str, Any] = {f"table{i}": table for i, table in enumerate(case.tables)}
     with atomic(file) as temporary, temporary.open("wb") as opened:
-        np.savez_compressed(opened, n_regions=case.n_regions, along=case.along, **case.graph._asdict(), **arrays)
+        np.savez_compressed(
+            opened, n_regions=case.n_regions, edges_of_colour=case.edges_of_colour, **case.graph._asdict(), **arrays
+        )
 
 
 def _load_case(file: Path) -> Case:
@@ -409,7 +414,7 @@ def _load_case(file: Path) -> Case:
         with file.open("rb") as opened, np.load(opened) as arrays:
             tables = tuple(arrays[f"table{i}"] for i in range(sum(name.startswith("table") for name in arrays.files)))
             graph = RegionGraph(*(arrays[name] for name in RegionGraph._fields))
-            return Case(graph, tables, int(arrays["n_regions"]), str(arrays["along"]))
+            return Case(graph, tables, int(arrays["n_regions"]), bool(arrays["edges_of_colour"]))
     except DAMAGE as error:
         raise ParameterError(f"{file} is damaged ({reason(error)}); without it, --resume makes it anew") from None
 
@@ -433,10 +438,10 @@ def _round(
         return Progress(fold, number, int(told["pairs"]), float(told["loss"]), float(told["asa"]))
     before = load_judge(str(_file(out, fold, number - 1)))[0] if number else None
     rng = np.random.default_rng([recipe.seed, recipe.folds if fold is None else fold, number])
-    drawn, scales, embedded = [], 0, False
+    drawn = []
     for path in (path for files in images for path in files):
         case = _load_case(path)
-        scales, embedded = case.graph.contour.shape[1], case.graph.sums.shape[1] > FEATURES + 3
+        made_for = case.seen
         judge = before or Judge.ward(POSITION / sqrt(case.area))
         drawn.append(draw(case, judge, recipe.numbers("stops"), recipe.pairs, rng))
     inputs, shares, weight = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
@@ -448,7 +453,7 @@ def _round(
     score = [asa(_load_case(path), judge) for files in held for path in files]
     line = Progress(fold, number, len(inputs), loss, float(np.mean(score)) if score else nan)
     told = {"pairs": str(line.pairs), "loss": repr(loss), "asa": repr(line.asa)}
-    save_judge(file, judge, scales, embedded, told)
+    save_judge(file, judge, made_for, told)
     return line
 
 

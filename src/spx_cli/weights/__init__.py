@@ -50,17 +50,17 @@ WEIGHTS: dict[str, Record] = {
     ),
     "merge": Record(
         method="merge",
-        sha256="3821929f0192c6495f3e58e2359046229214d0292ba4ac7f99d7b1bf7e484a55",
+        sha256="ad0ecc48db9cf0575674dcd46a9cf2d8c9197abcb4a6be8c3766221e008bc92f",
         score="without contours; fitted to BSDS500 train",
     ),
     "merge-contours": Record(
         method="merge",
-        sha256="990faf1713653ece090d06555459b1c8b3a09c95f2bf20be65acd04b7abbecc1",
+        sha256="24e6e0618ea8a2421f6142009fa2c58979840e13d982eb1d297643b0544ef773",
         score="ASA .9660 of lsc, slic and snic at 200 and 600 on BSDS500 val, each half by a fit to the other",
     ),
     "merge-edges": Record(
         method="merge",
-        sha256="3d850e19bad94e2cd628123d6f50d344d77635f62893456fb7510d067072464a",
+        sha256="67368a0b99155fc9c6b9d7bdb3c8f2699f341b4140722a5a33b16ea9cd87a9b5",
         score="along edges of colour; fitted to BSDS500 train",
     ),
     "sen": Record(
@@ -70,7 +70,7 @@ WEIGHTS: dict[str, Record] = {
     ),
     "merge-elm": Record(
         method="merge",
-        sha256="3a9e0c8521d37d44d64ccdd8dec335c0e717b33d00b4c85c31824cdfd94e6cea",
+        sha256="53fae258ccff9bff1de2a7f6d47f5224e84da741fcc4dd028c2b9c255cb92b20",
         score="mean ASA of elm at 200 and 600 .9702 on BSDS500 val, each half by the fit to the other",
     ),
     "sin": Record(
