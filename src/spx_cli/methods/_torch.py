@@ -18,7 +18,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from spx_cli import device, weights
 from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
 from spx_cli.methods._contours import chances
-from spx_cli.methods._merging import merge_identity
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
 from spx_cli.methods.base import Along, Method, check_count, check_image
@@ -74,14 +73,17 @@ class TorchMethod(Method):
         super().__post_init__()
         device.check(self.device)
 
-    def identity(self) -> str:
-        """Return in words all that decides the maps: device and weights by what they are, not as asked for."""
-        merging = merge_identity(self.merge)
+    def placed(self) -> Self:
+        """Return an equal method that names its device by what it is, not as asked for."""
+        return self if self.bound or self.device != "auto" else replace(self, device=str(device.pick("auto")))
+
+    def weights_identity(self) -> str:
+        """Return in words what the weights behind the parameters are, by content; '' where there are none."""
         if self.bound:
-            return f"{self!r} bound to {weights.digest(self.network.state_dict())}{merging}"
-        source = f" weights {weights.sha256(weights.path(self.weights))}" if self.weights else ""
-        where = str(device.pick("auto")) if self.device == "auto" else self.device
-        return f"{replace(self, device=where)!r}{source}{merging}"
+            own = f" bound to {weights.digest(self.network.state_dict())}"
+        else:
+            own = f" weights {weights.sha256(weights.path(self.weights))}" if self.weights else ""
+        return own + super().weights_identity()
 
     def fresh(self) -> Self:
         """Return an equal method that reads its weights anew, unless it is bound to a network."""

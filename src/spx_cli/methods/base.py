@@ -114,7 +114,15 @@ class Method(ABC):
 
     def identity(self) -> str:
         """Return in words all that decides the maps, so that two methods of one identity make the same."""
-        return f"{self!r}{merge_identity(self.merge)}"
+        return f"{self.placed()!r}{self.weights_identity()}"
+
+    def placed(self) -> Self:
+        """Return an equal method that names its device by what it is, not as asked for."""
+        return self
+
+    def weights_identity(self) -> str:
+        """Return in words what the weights behind the parameters are, by content; '' where there are none."""
+        return merge_identity(self.merge)
 
     def fresh(self) -> Self:
         """Return an equal method that holds nothing read from files yet."""

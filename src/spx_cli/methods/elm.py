@@ -111,9 +111,9 @@ class ELM(TorchMethod):
             for one, seen, vectors in zip(fine, contours, embedding, strict=True)
         ]
 
-    def identity(self) -> str:
-        """Return in words all that decides the maps, the cells' network included."""
-        return f"{super().identity()} on cells of {self._fine.identity()}"
+    def weights_identity(self) -> str:
+        """Return in words what the weights behind the parameters are, the cells' network included."""
+        return f"{super().weights_identity()} on cells of {self._fine.identity()}"
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
