@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from spx_cli.errors import SpxError
-from spx_cli.io.files import atomic, check_output, sweep
+from spx_cli.errors import FormatError, SpxError
+from spx_cli.io.files import atomic, check_output, files_digest, sweep
 
 
 def write(path, data=b"new"):
@@ -94,3 +94,17 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not
         sweep(tmp_path)
     sweep(tmp_path / "absent")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("b", b"whole")]
+
+
+def test_a_digest_tells_contents_and_their_order_apart_and_names_what_is_missing(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_bytes(b"1")
+    b.write_bytes(b"2")
+    before = files_digest([a, b])
+    assert files_digest([b, a]) != before
+    a.write_bytes(b"3")
+    assert files_digest([a, b]) != before
+    a.write_bytes(b"1")
+    assert files_digest([a, b]) == before
+    with pytest.raises(FormatError, match="none: No such file"):
+        files_digest([a, tmp_path / "none"])

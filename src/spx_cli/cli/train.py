@@ -1,6 +1,5 @@
 """spx train: a data set in, trained weights out."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -140,6 +139,7 @@ def train(
 
     from spx_cli.training import loop, state
     from spx_cli.training.samples import open_samples
+    from spx_cli.weights import sha256
 
     log_to_stderr(verbose=verbose, quiet=quiet)
     samples = open_samples(layout, data, split, val_split, options)
@@ -162,7 +162,7 @@ def train(
     if os.environ.get("RANK", "0") == "0" and not as_json:
         for path in (out / state.BEST, out / state.LAST):
             if path.exists():
-                print(f"{path}\tsha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+                print(f"{path}\tsha256 {sha256(path)}")
 
 
 def _fit(
@@ -189,6 +189,7 @@ def _fit(
     from spx_cli.errors import ParameterError
     from spx_cli.methods._recipe import choose
     from spx_cli.training import merging
+    from spx_cli.weights import sha256
 
     chosen = choose({"default": merging.MergeRecipe()}, recipe, config=config, overrides=overrides)
     if show_recipe:
@@ -222,7 +223,7 @@ def _fit(
                 note(str(line))
     if not as_json:
         best = out / merging.BEST
-        print(f"{best}\tsha256 {hashlib.sha256(best.read_bytes()).hexdigest()}")
+        print(f"{best}\tsha256 {sha256(best)}")
 
 
 @contextmanager

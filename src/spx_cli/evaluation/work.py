@@ -1,6 +1,5 @@
 """The work on many images that every evaluation shares: spread over processes, kept as it comes, resumed."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -8,9 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from spx_cli.datasets import Entry
-from spx_cli.errors import is_interrupt
+from spx_cli.errors import FormatError, is_interrupt
 from spx_cli.evaluation.document import Failure
 from spx_cli.evaluation.ledger import Ledger, cache_file
+from spx_cli.io.files import files_digest
 from spx_cli.io.remarks import Remarks, Traits
 from spx_cli.options import DataOptions
 from spx_cli.pool import cores, spread
@@ -100,10 +100,7 @@ def _fill(
 
 def digest(entry: Entry, files: Iterable[Path]) -> str:
     """Return a digest of the files of an entry and of others, '' where one cannot be read."""
-    total = hashlib.blake2b(digest_size=16)
     try:
-        for path in (entry.image, *entry.truths, *files):
-            total.update(hashlib.blake2b(path.read_bytes()).digest())
-    except OSError:
+        return files_digest((entry.image, *entry.truths, *files))
+    except FormatError:
         return ""
-    return total.hexdigest()

@@ -1,5 +1,6 @@
 """Files and lines that are whole or count for nothing, and what a decoder may raise on a damaged file."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -10,7 +11,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -78,6 +79,15 @@ def reading(path: str | Path, what: str) -> Iterator[BinaryIO]:
     except DAMAGE as error:
         refused = isinstance(error, OSError) and error.errno is not None  # by the system, not by a decoder
         raise FormatError(f"{path}: {'' if refused else f'not a {what}: '}{reason(error)}") from error
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Return what tells one content of files, in their order, from another; FormatError names what cannot be read."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in files:
+        with reading(path, "file") as file:
+            total.update(hashlib.blake2b(file.read()).digest())
+    return total.hexdigest()
 
 
 @contextmanager
