@@ -1,6 +1,7 @@
 """Weights of the expected loss: fitted by spx train merge, kept in files, chosen by what there is to look at."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import spx_cli as spx
 from spx_cli.cli import run
+from spx_cli.datasets import Dataset
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.io import write_image, write_labels
 from spx_cli.methods._merging import BUNDLED, judge_for, load_judge
@@ -108,7 +110,9 @@ def test_a_run_of_other_maps_or_images_is_not_resumed(data, tmp_path, capsys):
     assert run(command(data, out, "--resume")) == 0
     capsys.readouterr()
     assert run(command(data, out, "--resume", "-p", "compactness=50")) == 2
-    assert "maps was" in capsys.readouterr().err
+    assert "run: params snic compactness was 20.0, is 50.0\n" in capsys.readouterr().err
+    assert run(command(data, out, "--resume", "--contours", "none", "--seed", "1")) == 2
+    assert "run: recipe seed was 0, is 1; contours was edges, is none\n" in capsys.readouterr().err
     fewer = tmp_path / "fewer"
     shutil.copytree(data, fewer)
     (fewer / "images/3.png").unlink()
@@ -125,14 +129,74 @@ def test_a_run_of_other_maps_or_images_is_not_resumed(data, tmp_path, capsys):
     assert "left of another run" in capsys.readouterr().err
 
 
+def test_a_run_by_other_weights_or_contour_maps_says_so(data, tmp_path, capsys):
+    file, maps, out = tmp_path / "sin.safetensors", tmp_path / "maps", tmp_path / "run"
+    shutil.copy(path("sin"), file)
+    maps.mkdir()
+    for i in range(4):
+        np.save(maps / f"{i}.npy", np.zeros((40, 60), np.float32))
+    words = command(data, out, "-p", f"weights={file}", "--contours", str(maps))
+    words[3] = "sin"
+    assert run(words) == 0
+    np.save(maps / "2.npy", np.ones((40, 60), np.float32))
+    assert run([*words, "--resume"]) == 2
+    assert re.search(r"run: contour maps was [0-9a-f]+, is [0-9a-f]+\n", capsys.readouterr().err)
+    np.save(maps / "2.npy", np.zeros((40, 60), np.float32))
+    save_file({name: np.asarray(2 * array) for name, array in load_file(file).items()}, file, provenance(file))
+    assert run([*words, "--resume"]) == 2
+    assert re.search(r"run: weights sin was [0-9a-f]+, is [0-9a-f]+\n", capsys.readouterr().err)
+    moved = file.rename(tmp_path / "moved.safetensors")
+    shutil.copy(path("sin"), moved)
+    words[words.index(f"weights={file}")] = f"weights={moved}"
+    assert run([*words, "--resume"]) == 0
+
+
+def test_a_run_of_an_earlier_spx_is_not_resumed(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    for text in ('{"recipe": "{}", "maps": "0123456789abcdef"}', "[]", "{"):
+        (out / "run.json").write_text(text)
+        assert run(command(data, out, "--resume")) == 2
+        assert "run.json is damaged, or of an earlier spx" in capsys.readouterr().err
+
+
+def test_too_few_images_for_the_folds_are_refused_before_the_work(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Dataset, "load", lambda *_: pytest.fail("an image was read"))
+    assert run(command(data, tmp_path / "run", "--set", "folds=5")) == 1
+    assert "4 images with label maps are too few for 5 folds" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_without_label_maps_are_told(data, tmp_path, capsys):
+    root = tmp_path / "data"
+    shutil.copytree(data / "images", root / "images/known")
+    shutil.copytree(data / "labels", root / "labels/known")
+    shutil.copytree(data / "images", root / "images/bare")
+    (root / "labels/known/3.png").unlink()
+    assert run(command(root, tmp_path / "run", "--split", "known+bare", "--set", "folds=4")) == 1
+    err = capsys.readouterr().err
+    assert f"spx: left out: {root / 'images/known/3.png'}: no annotation of that name\n" in err
+    assert "3 images with label maps are too few for 4 folds" in err
+    assert run(command(root, tmp_path / "run", "--split", "known+bare")) == 0
+    assert "spx: left out: 4 images that have no label map\n" in capsys.readouterr().err
+    assert provenance(tmp_path / "run/best.safetensors")["images"] == "3"
+    assert run(command(root, tmp_path / "none", "--split", "bare")) == 1
+    assert "no image of the data set has a label map" in capsys.readouterr().err
+
+
+def test_one_contour_map_is_not_for_many_images(data, tmp_path, capsys):
+    np.save(tmp_path / "map.npy", np.zeros((40, 60), np.float32))
+    assert run(command(data, tmp_path / "run", "--contours", str(tmp_path / "map.npy"))) == 2
+    assert "is one contour map, but there are 4 images" in capsys.readouterr().err
+
+
 def test_methods_along_different_contours_are_not_mixed(data, tmp_path, capsys):
     words = ["train", "merge", "-m", "snic", "-m", "slic", "--data", str(data), "--out", str(tmp_path / "run")]
     assert run([*words, "--set", "counts=6", "--set", "factor=6"]) == 2
     assert "snic and slic merge along different contours" in capsys.readouterr().err
     assert run(["train", "merge", "-m", "snic", "-m", "sin", *words[6:], "--set", "counts=6", "--set", "factor=6"]) == 2
     assert "snic and sin merge along different contours" in capsys.readouterr().err
-    assert run([*words[:4], *words[6:], "--set", "counts=6", "--set", "folds=5"]) == 1  # the folder is free again
-    assert "too few for 5 folds" in capsys.readouterr().err
+    assert not list((tmp_path / "run").iterdir())  # the folder is free again
     for counts in ("6.5", "1e19"):
         assert run([*words, "--set", f"counts={counts}"]) == 2
         assert "counts must be whole numbers" in capsys.readouterr().err

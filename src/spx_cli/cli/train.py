@@ -199,12 +199,12 @@ def _fit(
         raise ParameterError("spx train merge needs --data DIR, --out RUN and --method NAME")
     log_to_stderr(verbose=verbose, quiet=quiet)
     made = [_options.make_method(name, param, device=device) for name in names]
-    guide = None if contours is None else open_guide(contours, device=device)
     values = f", values {options.value_range}" if options.value_range else ""
     with _counting(wanted=not (quiet or as_json)) as progress:
-        datasets = merging.open_splits(layout, data, splits, options)
+        images = merging.labelled(merging.open_splits(layout, data, splits, options), chosen.folds)
+        guide = None if contours is None else open_guide(contours, device=device).among([entry for _, entry in images])
         lines = merging.fit_merge(
-            datasets,
+            images,
             merging.assigners(made, guide),
             chosen,
             out,
@@ -212,7 +212,7 @@ def _fit(
             about={
                 "data": f"{layout} {splits or 'train and val'}{values}",
                 "contours": contours or "own",
-                "maps": merging.maps(made, datasets, guide),
+                **merging.maps(made, images, guide),
             },
             progress=progress,
         )

@@ -12,6 +12,7 @@ again, and every round draws from random numbers of its own, so a run that was s
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,10 +32,10 @@ from torch.nn import functional
 from spx_cli import params
 from spx_cli._version import __version__
 from spx_cli.color import POSITION
-from spx_cli.contours.guide import Guide
-from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, open_dataset
+from spx_cli.contours.guide import Guide, NetworkGuide
+from spx_cli.datasets import READ_OPTIONS, Dataset, Entry
 from spx_cli.errors import DataError, ParameterError, TrainingError, UnknownName
-from spx_cli.io.files import DAMAGE, alone_in, atomic, make_folder, reason, sweep
+from spx_cli.io.files import DAMAGE, alone_in, atomic, files_digest, make_folder, reason, sweep
 from spx_cli.methods._merging import INPUTS, Seen, load_judge, save_judge
 from spx_cli.methods._recipe import TomlRecipe
 from spx_cli.methods.base import Method
@@ -46,12 +47,16 @@ from spx_cli.regions.graph import FEATURES, SIZE, RegionGraph, contract
 from spx_cli.regions.maps import compact
 from spx_cli.regions.merging import merge
 from spx_cli.regions.runs import find_runs, paint
+from spx_cli.training.samples import open_named
 from spx_cli.types import Assignment, Image
 from spx_cli.weights import provenance
+
+_log = logging.getLogger(__name__)
 
 BEST, LOG, ABOUT = "best.safetensors", "log.jsonl", "run.json"
 
 Assign = Callable[[Entry, Image, int, float], Assignment]
+Labelled = tuple[Dataset, Entry]  # an image that has label maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,17 +134,25 @@ class Progress(NamedTuple):
 def open_splits(
     layout: str, root: Path, splits: str | None = None, reading: ReadOptions = READ_OPTIONS
 ) -> list[Dataset]:
-    """Return splits of a data set, '+' between their names; without names train and val, or all where it has neither.
-
-    Raises as `open_dataset` does.
-    """
-    if splits is not None:
-        return [open_dataset(layout, root, split, reading) for split in splits.split("+")]
-    found = []
-    for split in ("train", "val"):
+    """Return splits as `open_named` does; without names train and val, or all where there is neither."""
+    found: list[Dataset] = []
+    for split in ("train", "val") if splits is None else ():
         with suppress(DataError, UnknownName):
-            found.append(open_dataset(layout, root, split, reading))
-    return found or [open_dataset(layout, root, None, reading)]
+            found += open_named(layout, root, split, reading)
+    return found or open_named(layout, root, splits, reading)
+
+
+def labelled(data: Sequence[Dataset], folds: int) -> list[Labelled]:
+    """Return the images that have label maps; the log tells how many have none. DataError where there are too few."""
+    places = [(dataset, entry) for dataset in data for entry in dataset.entries]
+    found = [(dataset, entry) for dataset, entry in places if dataset.annotations(entry)]
+    if not found:
+        raise DataError("no image of the data set has a label map to learn from")
+    if len(found) < folds:
+        raise DataError(f"{len(found)} images with label maps are too few for {folds} folds")
+    if len(found) < len(places):
+        _log.warning("left out: %d images that have no label map", len(places) - len(found))
+    return found
 
 
 def assigners(methods: Iterable[Method], guide: Guide | None = None) -> dict[str, Assign]:
@@ -157,19 +170,20 @@ def assigners(methods: Iterable[Method], guide: Guide | None = None) -> dict[str
     return {method.name: partial(assign, method) for method in methods}
 
 
-def maps(methods: Iterable[Method], data: Sequence[Dataset], guide: Guide | None = None) -> str:
-    """Return a digest of all that decides on the maps of methods along a guide: parameters, weights, contour maps."""
-    texts = [*(method.identity() for method in methods), "" if guide is None else guide.identity]
-    entries = (entry for dataset in data for entry in dataset.entries)
-    files = () if guide is None else (file for entry in entries if (file := guide.file(entry)))
-    return _digest(texts, files)
-
-
-def _digest(texts: Iterable[str], files: Iterable[Path] = ()) -> str:
-    digest = sha256("\n".join(texts).encode())
-    for file in dict.fromkeys(files):  # one may hold the annotations of many images
-        digest.update(sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+def maps(methods: Iterable[Method], images: Iterable[Labelled], guide: Guide | None = None) -> dict[str, Any]:
+    """Return what decides on the maps of methods along a guide: parameters; weights and contour maps by content."""
+    makers = {method.name: method for method in methods}
+    if isinstance(guide, NetworkGuide):
+        makers[f"contours of {guide.method.name}"] = guide.method
+    told: dict[str, Any] = {"params": {}, "weights": {}}
+    for name, method in makers.items():
+        fields = params.fields(type(method)).keys() - {"weights"}  # wherever they lie
+        told["params"][name] = {field: getattr(method.placed(), field) for field in sorted(fields)}
+        if identity := method.weights_identity():
+            told["weights"][name] = sha256(identity.encode()).hexdigest()[:16]
+    if guide is not None and (files := [file for _, entry in images if (file := guide.file(entry))]):
+        told["contour maps"] = files_digest(files)
+    return told
 
 
 def make_case(assignment: Assignment, truths: Sequence[NDArray[Any]], count: int, ignore: Any = None) -> Case:
@@ -264,42 +278,42 @@ def fit(
 
 
 def fit_merge(
-    data: Sequence[Dataset],
+    images: Sequence[Labelled],
     methods: Mapping[str, Assign],
     recipe: MergeRecipe,
     out: Path,
     *,
     resume: bool = False,
-    about: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Iterator[Progress]:
     """Fit the expected loss to the maps of some methods; yield a line for each round, and leave RUN/best.safetensors.
 
-    data : images with label maps. methods : by name, what assigns an entry and its image for a count, at so many times
-        as many regions, with the contours along which to merge.
+    images : as `labelled` gives them. methods : by name, what assigns an entry and its image for a count, at so many
+        times as many regions, with the contours along which to merge.
     out : folder of the run. resume : go on with the run there.
     about : what else to say of the weights, and to find again when resuming. progress : is told how many images of how
         many have been made cases.
 
     Raises ParameterError for an `out` that holds a run, or another one than that to resume, for a damaged case, and for
-    methods that merge along different contours; DataError where no image has an annotation, or too few have;
-    OutputError where another process is at it; TrainingError for a fit that diverges.
+    methods that merge along different contours; DataError where no region has a neighbour; OutputError where another
+    process is at it; TrainingError for a fit that diverges.
     """
-    made_of = {"recipe": json.dumps(asdict(recipe)), "methods": ", ".join(sorted(methods)), "inputs": INPUTS}
-    entries = [entry for dataset in data for entry in dataset.entries]
-    files = (file for entry in entries for file in (entry.image, *entry.truths))
-    about = {**made_of, "files": f"{len(entries)} images {_digest((e.id for e in entries), files)}", **(about or {})}
+    made_of = {"recipe": asdict(recipe), "methods": ", ".join(sorted(methods)), "inputs": INPUTS}
+    # one file may hold the annotations of many images
+    files = dict.fromkeys(file for _, entry in images for file in (entry.image, *entry.truths))
+    about = {**made_of, "files": f"{len(images)} images {files_digest(files)}", **(about or {})}
     make_folder(out)
     with alone_in(out):
-        yield from _fit_merge(data, methods, recipe, out, about, progress, resume=resume)
+        yield from _fit_merge(images, methods, recipe, out, about, progress, resume=resume)
 
 
 def _fit_merge(
-    data: Sequence[Dataset],
+    images: Sequence[Labelled],
     methods: Mapping[str, Assign],
     recipe: MergeRecipe,
     out: Path,
-    about: Mapping[str, str],
+    about: Mapping[str, Any],
     progress: Callable[[int, int], None],
     *,
     resume: bool,
@@ -307,7 +321,7 @@ def _fit_merge(
     begun = (out / ABOUT).exists()
     _open_run(out, about, resume=resume)
     try:
-        images = _make_cases(data, methods, recipe, out / "cases", progress)
+        cases = _make_cases(images, methods, recipe, out / "cases", progress)
     except (ParameterError, DataError):
         if not begun:  # what can never be fitted does not occupy the folder; what a full disk ended can go on
             for left in (out / "cases", out / "rounds"):
@@ -316,34 +330,34 @@ def _fit_merge(
         raise
     counted, total = 0, 0.0
     for fold in [*(range(recipe.folds) if recipe.folds > 1 else ()), None]:
-        held = [name for i, name in enumerate(images) if fold is not None and i % recipe.folds == fold]
-        rest = [name for name in images if name not in held]
-        if not rest or (fold is not None and not held):
-            raise DataError(f"{len(images)} images with label maps are too few for {recipe.folds} folds")
+        held = [files for i, files in enumerate(cases) if fold is not None and i % recipe.folds == fold]
+        rest = [files for files in cases if files not in held]
         for number in range(recipe.rounds):
             line = _round(out, rest, held, recipe, fold, number)
-            _log(out / LOG, line)
+            _write_log(out / LOG, line)
             yield line
         if held:
             counted, total = counted + len(held), total + len(held) * line.asa
     judge, made_for = load_judge(str(_file(out, None, recipe.rounds - 1)))
     score = {"asa": f"{total / counted:.6f}"} if counted else {}
     told = {**about, "images": str(len(images)), "spx": __version__, **score}
-    save_judge(out / BEST, judge, made_for, told)
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
+    save_judge(out / BEST, judge, made_for, texts)
 
 
-def _open_run(out: Path, about: Mapping[str, str], *, resume: bool) -> None:
+def _open_run(out: Path, about: Mapping[str, Any], *, resume: bool) -> None:
     """Make the folder of a run, or check that it holds the run to resume."""
-    path = out / ABOUT
+    path, text = out / ABOUT, json.dumps(dict(about))
     if path.exists():
         if not resume:
             raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
         try:
-            then = json.loads(path.read_text(encoding="utf-8"))
-            changed = [f"{k} was {then.get(k)}, is {about[k]}" for k in about if then.get(k) != about[k]]
-        except (ValueError, AttributeError):
-            raise ParameterError(f"cannot resume {out}: {path.name} is damaged") from None
-        if changed:
+            begun = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            begun = None
+        if not isinstance(begun, dict) or not isinstance(begun.get("recipe"), dict):
+            raise ParameterError(f"cannot resume {out}: {path.name} is damaged, or of an earlier spx")
+        if changed := _changed(begun, json.loads(text)):
             raise ParameterError(f"cannot resume {out}: {'; '.join(changed)}")
     elif any((out / folder).is_dir() and any((out / folder).iterdir()) for folder in ("cases", "rounds")):
         raise ParameterError(f"{out} holds what is left of another run, without its {path.name}; name another --out")
@@ -351,42 +365,45 @@ def _open_run(out: Path, about: Mapping[str, str], *, resume: bool) -> None:
         make_folder(out / folder)
         sweep(out / folder)
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(dict(about)), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any], of: str = "") -> list[str]:
+    """Return in words what differs, each field of the recipe and each parameter of a method by itself."""
+    changed: list[str] = []
+    for name in {**then, **now}:
+        if name not in then or name not in now:
+            changed.append(f"{of}{name} is {'new' if name in now else 'gone'}")
+        elif isinstance(then[name], dict) and isinstance(now[name], dict):
+            changed += _changed(then[name], now[name], f"{of}{name} ")
+        elif then[name] != now[name]:
+            changed.append(f"{of}{name} was {then[name]}, is {now[name]}")
+    return changed
 
 
 def _make_cases(
-    data: Sequence[Dataset],
+    images: Sequence[Labelled],
     methods: Mapping[str, Assign],
     recipe: MergeRecipe,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> list[list[Path]]:
-    """Return the files of the cases of each image that has label maps; those that are missing are made."""
-    entries = [(dataset, entry) for dataset in data for entry in dataset.entries]
-    images = []
-    for i, (dataset, entry) in enumerate(entries):
+    """Return the files of the cases of each image; those that are missing are made."""
+    cases = []
+    for i, (dataset, entry) in enumerate(images):
         counts = [int(n) for n in recipe.numbers("counts")]
         files = {(m, n): folder / f"{i:05d}-{m}-{n}.npz" for m in methods for n in counts}
         missing = {key: file for key, file in files.items() if not file.exists()}
         if missing:
             sample = dataset.load(entry)
             for (name, count), file in missing.items():
-                if sample.truths:
-                    case = make_case(
-                        methods[name](entry, sample.image, count, recipe.factor),
-                        sample.truths,
-                        count,
-                        sample.ignore_label,
-                    )
-                    _save_case(file, case)
-        images.append([file for file in files.values() if file.exists()])
-        if len(images) == 1:
-            _check_alike({name: file for (name, _), file in files.items() if file.exists()})
-        progress(i + 1, len(entries))
-    images = [files for files in images if files]
-    if not images:
-        raise DataError("no image of the data set has a label map to learn from")
-    return images
+                assignment = methods[name](entry, sample.image, count, recipe.factor)
+                _save_case(file, make_case(assignment, sample.truths, count, sample.ignore_label))
+        cases.append(list(files.values()))
+        if i == 0:
+            _check_alike({name: file for (name, _), file in files.items()})
+        progress(i + 1, len(images))
+    return cases
 
 
 def _check_alike(files: Mapping[str, Path]) -> None:
@@ -457,7 +474,7 @@ def _round(
     return line
 
 
-def _log(path: Path, line: Progress) -> None:
+def _write_log(path: Path, line: Progress) -> None:
     values = {k: None if isinstance(v, float) and isnan(v) else v for k, v in line._asdict().items()}
     text = json.dumps(values) + "\n"
     if not path.exists() or text not in path.read_text(encoding="utf-8"):

@@ -105,7 +105,11 @@ def open_samples(
     return Splits(Chosen(train), Chosen(val), f"{layout} {trained}{values}, validated on {validated}")
 
 
-def _places(layout: str, root: Path, splits: str | None, reading: ReadOptions) -> list[Place]:
+def open_named(layout: str, root: Path, splits: str | None, reading: ReadOptions) -> list[Dataset]:
+    """Return splits of a data set, '+' between their names, or all of it; the log tells what is left out of them.
+
+    Raises as `open_dataset` does, and DataError where nothing is left.
+    """
     names: list[str | None] = [None] if splits is None else [*splits.split("+")]
     opened = [open_dataset(layout, root, name, reading) for name in names]
     if lost := [line for samples in opened for line in samples.unpaired]:
@@ -113,7 +117,11 @@ def _places(layout: str, root: Path, splits: str | None, reading: ReadOptions) -
         if not any(map(len, opened)):
             raise DataError(f"nothing to train on in {root}: {few}")
         _log.warning("left out: %s", few)
-    return [(samples, i) for samples in opened for i in range(len(samples))]
+    return opened
+
+
+def _places(layout: str, root: Path, splits: str | None, reading: ReadOptions) -> list[Place]:
+    return [(samples, i) for samples in open_named(layout, root, splits, reading) for i in range(len(samples))]
 
 
 def _try(layout: str, root: Path, split: str, reading: ReadOptions) -> list[Place]:
