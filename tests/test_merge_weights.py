@@ -204,14 +204,34 @@ def test_methods_along_different_contours_are_not_mixed(data, tmp_path, capsys):
 
 def test_what_went_wrong_is_said_and_leaves_no_weights(data, tmp_path, capsys):
     out = tmp_path / "run"
-    assert run(command(data, out, "--set", "lr=1e30")) == 1
+    assert run(command(data, out, "--set", "lr=100")) == 1
     assert "the fit diverged" in capsys.readouterr().err
     assert not list((out / "rounds").iterdir())
     (case, *_) = sorted((out / "cases").iterdir())
     for content in (b"", case.read_bytes()[:900], b"x"):
         case.write_bytes(content)
-        assert run(command(data, out, "--set", "lr=1e30", "--resume")) == 2
+        assert run(command(data, out, "--set", "lr=100", "--resume")) == 2
         assert f"{case} is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("factor=1e308", "factor=-1", "stops=2,1e10", "pairs=1000000001", "rounds=1001", "steps=1000000001"),
+        *("batch_size=100001", "lr=1e308", "weight_decay=101", "folds=1000001", "seed=9223372036854775808"),
+    ],
+)
+def test_values_beyond_all_reason_are_refused(data, tmp_path, capsys, field):
+    name, _, value = field.partition("=")
+    assert run(command(data, tmp_path / "run", "--set", field)) == 2
+    assert re.search(rf"error: {name} must be .*, not .*{re.escape(value[-3:])}", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_largest_values_and_ten_steps_fit(data, tmp_path):
+    most = ("factor=1e9", "pairs=1000000000", "seed=9223372036854775807", "batch_size=100000", "steps=10", "rounds=1")
+    fields = [text for field in (*most, "stops=1e9,1", "counts=1000000000,3") for text in ("--set", field)]
+    assert run(command(data, tmp_path / "run", *fields)) == 0
 
 
 def test_what_is_not_for_merge_is_refused(data, tmp_path, capsys):

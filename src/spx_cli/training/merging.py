@@ -64,21 +64,24 @@ class MergeRecipe(TomlRecipe):
     """Everything that decides the weights, apart from the data and the methods whose maps are merged."""
 
     counts: str = param("200,600", "numbers of superpixels to merge to, with commas between")
-    factor: float = param(0.0, "times the count: regions that a method is asked for; 0 = as when it segments", ge=0)
+    factor: float = param(
+        0.0, "times the count: regions that a method is asked for; 0 = as when it segments", ge=0, le=1e9
+    )
     stops: str = param("2,1.4,1,0.6", "times the count: where pairs are drawn")
-    pairs: int = param(500, "pairs drawn at each stop", ge=1)
-    rounds: int = param(3, "fits, each to pairs from merges by the fit before", ge=1)
+    pairs: int = param(500, "pairs drawn at each stop", ge=1, le=10**9)
+    rounds: int = param(3, "fits, each to pairs from merges by the fit before", ge=1, le=1000)
     hidden: int = param(16, "hidden units", ge=1, le=256)
-    steps: int = param(2500, "optimiser steps of a fit", ge=1)
-    batch_size: int = param(4096, "pairs per step", ge=1)
-    lr: float = param(0.01, "peak of the one-cycle learning rate", gt=0)
-    weight_decay: float = param(0.3, "weight decay (AdamW)", ge=0)
-    folds: int = param(2, "parts of the images that are scored by a fit to the others; 1 = none", ge=1)
-    seed: int = param(0, "of the pairs drawn, and of the fits", ge=0)
+    steps: int = param(2500, "optimiser steps of a fit", ge=1, le=10**9)
+    batch_size: int = param(4096, "pairs per step", ge=1, le=100_000)
+    lr: float = param(0.01, "peak of the one-cycle learning rate", gt=0, le=100)
+    weight_decay: float = param(0.3, "weight decay (AdamW)", ge=0, le=100)
+    folds: int = param(2, "parts of the images that are scored by a fit to the others; 1 = none", ge=1, le=10**6)
+    seed: int = param(0, "of the pairs drawn, and of the fits", ge=0, le=2**63 - 1)
 
     def __post_init__(self) -> None:
         params.check(self)
-        _ = self.numbers("stops")
+        if max(self.numbers("stops")) > 1e9:
+            raise ParameterError(f"stops must be at most 1000000000, not {self.stops!r}")
         if not all(1 <= number <= 10**9 and number == int(number) for number in self.numbers("counts")):
             raise ParameterError(f"counts must be whole numbers from 1 to 1000000000, not {self.counts!r}")
 
@@ -257,7 +260,8 @@ def fit(
         first, last = nn.Linear(x.shape[1], recipe.hidden), nn.Linear(recipe.hidden, 1)
         parameters = [*first.parameters(), *last.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.1)
+        rise = 0.2 if recipe.steps == 10 else 0.1  # PyTorch's schedule divides by 0 where it rises in a single step
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=rise)
 
         def loss(of: Any) -> torch.Tensor:
             logits = last(first(x[of]).relu())[:, 0]
