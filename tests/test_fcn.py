@@ -34,7 +34,7 @@ def naive_loss(q, truth, m):
         rebuilt = sum(q[n, r, c] * total[:, i, j] / mass[i, j] for n, i, j in cells(r, c))
         loss -= np.log(rebuilt[truth[r, c]] + 1e-8)
         loss += m / 16 * np.linalg.norm(rebuilt[-2:] - x[-2:, r, c])
-    return 0.005 * loss
+    return loss / truth.size
 
 
 def test_loss_is_that_of_the_paper():
@@ -75,3 +75,16 @@ def test_maps_stay_inside_the_grid():
     assert assignment.labels.shape == (90, 140)
     assert assignment.labels.min() >= 0
     assert assignment.labels.max() < 24
+
+
+def test_a_large_input_is_seen_in_pieces_that_make_the_same_map(monkeypatch):
+    image = np.random.default_rng(0).integers(90, 120, (150, 200, 3)).astype(np.uint8)
+    image[:, 90:] += 100
+    method = create("fcn", device="cpu")
+    whole = method.assign(image, 400)
+    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 64)
+    pieces = method.assign(image, 400)
+    assert (pieces.labels == whole.labels).mean() > 0.9999
+    np.testing.assert_allclose(pieces.contours, whole.contours, atol=1e-4)
+    monkeypatch.setattr("spx_cli.methods.fcn._REACH", 16)
+    assert np.abs(method.assign(image, 400).contours - whole.contours).max() > 1e-2

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spx_cli.methods import _association as association
+from spx_cli.methods._association import Grid
+
 CELL = 16  # pixels of the network's input to a side of a grid cell: four halvings
 WIDTHS = (16, 32, 64, 128, 256)  # channels at full size, then after each halving
 MEAN = (0.411, 0.432, 0.45)  # colour that the authors subtract, RGB in 0..1
@@ -40,6 +43,20 @@ def normalise(images: Tensor) -> Tensor:
 def _mean(where: torch.device) -> Tensor:
     with torch.inference_mode(False):  # what a segmentation leaves here must serve training too
         return torch.tensor(MEAN, device=where)[:, None, None]
+
+
+def cell_labels(scores: Tensor, place: tuple[int, int], columns: int) -> Tensor:
+    """Return the cell with the highest score for each pixel, int32 (B, h, w).
+
+    scores : (B, 9, h, w), of a piece of the network's input whose first pixel lies at `place` (row, column).
+    columns : of the grid of the whole input.
+    """
+    height, width = scores.shape[2:]
+    grid = Grid(height, width, height // CELL, width // CELL)
+    labels = association.hard_labels(scores, grid).int()
+    if grid.columns == columns:
+        return labels + place[0] // CELL * columns if place[0] else labels
+    return (labels // grid.columns + place[0] // CELL) * columns + labels % grid.columns + place[1] // CELL
 
 
 class Encoder(nn.Module):

@@ -27,6 +27,7 @@ from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._spixelnet import normalise
 from spx_cli.methods._torch import TorchMethod, pieces, stack, tensor_to_lab
 from spx_cli.methods.base import BORDER_PRICE
+from spx_cli.methods.fcn import association_loss
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -86,7 +87,7 @@ class ELM(TorchMethod):
         with torch.autocast(images.device.type, enabled=False):
             out = Outputs(out.cells.float(), [c.float() for c in out.contours], out.embedding.float())
             grid = Grid(height, width, height // CELL, width // CELL)
-            loss = _cells_loss(out.cells, truth, grid) + _contours_loss(out.contours, truth)
+            loss = association_loss(out.cells.softmax(1), truth, grid, 0.006) + _contours_loss(out.contours, truth)
             if self.pairs > 0:
                 loss = loss + self.pairs * _pairs_loss(cast(Network, network).pairs, out, grid, images, truth)
         return loss
@@ -131,18 +132,6 @@ class ELM(TorchMethod):
         out: Outputs = self.network(normalise(padded(images, CELL)))
         scores: Tensor = out.contours[0][:, :height, :width]
         return scores
-
-
-def _cells_loss(scores: Tensor, truth: Tensor, grid: Grid) -> Tensor:
-    """Return how badly labels pooled in cells give themselves back, and how far from their cells pixels lie."""
-    q = scores.softmax(1)
-    agreement = association.label_agreement(q, truth, grid)
-    y, x = torch.arange(grid.height, device=q.device), torch.arange(grid.width, device=q.device)
-    position = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(q.dtype).expand(len(q), -1, -1, -1)
-    rebuilt = association.unpool(q, association.pool(q, position, grid), grid)
-    far = torch.linalg.vector_norm(rebuilt - position, dim=1).mean()
-    loss: Tensor = 0.003 / CELL * far - (agreement + 1e-8).log().mean()
-    return loss
 
 
 def _contours_loss(contours: list[Tensor], truth: Tensor) -> Tensor:

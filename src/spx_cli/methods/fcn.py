@@ -16,11 +16,13 @@ from spx_cli.methods._contours import chances, contour_loss, padded
 from spx_cli.methods._feedforward import FeedForward
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
-from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, cell_grid, normalise
+from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, cell_grid, cell_labels, normalise
+from spx_cli.methods._torch import in_pieces
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
-_FACTOR = 0.005  # of the whole loss; only the authors' code has it
+_FACTOR = 0.005  # of the loss, summed over pixels; only the authors' code has it
+_REACH = 96  # pixels of the input, at most, between what an output depends on and itself; a multiple of CELL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,8 @@ class FCN(FeedForward):
         scores = network(normalise(images)).float()
         loss = association_loss(scores[:, :9].softmax(1), truth, grid, self.compactness)
         if self.contours:
-            loss = loss + _FACTOR * height * width * contour_loss(scores[:, 9], truth)
-        return loss
+            loss = loss + contour_loss(scores[:, 9], truth)
+        return _FACTOR * height * width * loss
 
     def prepare(self, image: Image, n_segments: int) -> Image:
         """Return the image at the size of 16 pixels per cell."""
@@ -80,11 +82,14 @@ class FCN(FeedForward):
 
     def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:
         """Return the cell with the highest score for each pixel, int32 (B, h, w), and the contours."""
-        height, width = images.shape[2:]
-        grid = Grid(height, width, height // CELL, width // CELL)
-        scores = self.network(normalise(images)).float()
-        labels = association.hard_labels(scores[:, :9], grid).int()
-        return (labels, chances(scores[:, 9], size)) if self.contours and scores.shape[1] > 9 else (labels,)
+        columns = images.shape[3] // CELL
+
+        def see(piece: Tensor, place: tuple[int, int]) -> Sequence[Tensor]:
+            scores = self.network(normalise(piece)).float()
+            return cell_labels(scores[:, :9], place, columns), *scores[:, 9 : 9 + self.contours].unbind(1)
+
+        labels, *contours = in_pieces(see, images, _REACH)
+        return labels, *(chances(scores, size) for scores in contours)
 
     def complete(self, image: Image, *outputs: NDArray[Any]) -> Assignment:
         """Return the map at the size of the image, and Lab."""
@@ -112,14 +117,13 @@ class FCN(FeedForward):
 
 
 def association_loss(q: Tensor, truth: Tensor, grid: Grid, compactness: float) -> Tensor:
-    """Return the loss, summed over pixels, mean over images. q (B, 9, H, W); truth (B, H, W), negative = unlabelled."""
+    """Return the loss, mean over pixels. q (B, 9, H, W); truth (B, H, W), negative = unlabelled."""
     agreement = association.label_agreement(q, truth, grid)
     y, x = torch.arange(grid.height, device=q.device), torch.arange(grid.width, device=q.device)
     position = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(q.dtype).expand(len(q), -1, -1, -1)
     rebuilt = association.unpool(q, association.pool(q, position, grid), grid)
-    far: Tensor = torch.linalg.vector_norm(rebuilt - position, dim=1).sum()
-    differ = -(agreement + 1e-8).log().sum()
-    return _FACTOR / len(q) * (differ + compactness / CELL * far)
+    far: Tensor = torch.linalg.vector_norm(rebuilt - position, dim=1).mean()
+    return compactness / CELL * far - (agreement + 1e-8).log().mean()
 
 
 class UNet(Encoder):
