@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from spx_cli.errors import ParameterError
-from spx_cli.methods import create, fcn
+from spx_cli.methods import _association as association
+from spx_cli.methods import create
 from spx_cli.methods._association import Grid
 from spx_cli.methods.fcn import FCN
 from trainee import assert_learns
@@ -41,7 +42,7 @@ def test_loss_is_that_of_the_paper():
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(1, 9, 32, 48, generator=generator).softmax(1)
     truth = torch.randint(0, 3, (1, 32, 48), generator=generator)
-    got = fcn.association_loss(q, truth, Grid(32, 48, 2, 3), 0.003).item()
+    got = association.grid_loss(q, truth, Grid(32, 48, 2, 3), 0.003).item()
     assert got == pytest.approx(naive_loss(q[0].double().numpy(), truth[0].numpy(), 0.003), rel=1e-5)
 
 

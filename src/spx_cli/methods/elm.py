@@ -27,7 +27,6 @@ from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._spixelnet import normalise
 from spx_cli.methods._torch import TorchMethod, pieces, stack, tensor_to_lab
 from spx_cli.methods.base import BORDER_PRICE
-from spx_cli.methods.fcn import association_loss
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -87,7 +86,7 @@ class ELM(TorchMethod):
         with torch.autocast(images.device.type, enabled=False):
             out = Outputs(out.cells.float(), [c.float() for c in out.contours], out.embedding.float())
             grid = Grid(height, width, height // CELL, width // CELL)
-            loss = association_loss(out.cells.softmax(1), truth, grid, 0.006) + _contours_loss(out.contours, truth)
+            loss = association.grid_loss(out.cells.softmax(1), truth, grid, 0.003) + _contours_loss(out.contours, truth)
             if self.pairs > 0:
                 loss = loss + self.pairs * _pairs_loss(cast(Network, network).pairs, out, grid, images, truth)
         return loss

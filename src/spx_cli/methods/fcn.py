@@ -70,7 +70,7 @@ class FCN(FeedForward):
             raise ParameterError(f"fcn trains on crops of 16 n pixels, such as 208, not {height} x {width}")
         grid = Grid(height, width, height // CELL, width // CELL)
         scores = network(normalise(images)).float()
-        loss = association_loss(scores[:, :9].softmax(1), truth, grid, self.compactness)
+        loss = association.grid_loss(scores[:, :9].softmax(1), truth, grid, self.compactness)
         if self.contours:
             loss = loss + contour_loss(scores[:, 9], truth)
         return _FACTOR * height * width * loss
@@ -114,16 +114,6 @@ class FCN(FeedForward):
         """Return the authors' state dict less the heads of the coarser levels, which their network never uses."""
         unused = ("pred_mask1.", "pred_mask2.", "pred_mask3.")
         return {name: value for name, value in state.items() if not name.startswith(unused)}
-
-
-def association_loss(q: Tensor, truth: Tensor, grid: Grid, compactness: float) -> Tensor:
-    """Return the loss, mean over pixels. q (B, 9, H, W); truth (B, H, W), negative = unlabelled."""
-    agreement = association.label_agreement(q, truth, grid)
-    y, x = torch.arange(grid.height, device=q.device), torch.arange(grid.width, device=q.device)
-    position = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(q.dtype).expand(len(q), -1, -1, -1)
-    rebuilt = association.unpool(q, association.pool(q, position, grid), grid)
-    far: Tensor = torch.linalg.vector_norm(rebuilt - position, dim=1).mean()
-    return compactness / CELL * far - (agreement + 1e-8).log().mean()
 
 
 class UNet(Encoder):

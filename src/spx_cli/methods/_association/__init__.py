@@ -137,6 +137,19 @@ def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
         return plain.agreement(q, truth, grid, count)
 
 
+def grid_loss(q: Tensor, truth: Tensor, grid: Grid, compactness: float) -> Tensor:
+    """Return how badly pooled labels and positions give themselves back, mean over pixels (Yang equation 5, SLIC-like).
+
+    q : (B, 9, H, W), in float32. truth : (B, H, W), negative = unlabelled. compactness : m, of distances in cells.
+    """
+    agreement = label_agreement(q, truth, grid)
+    y, x = torch.arange(grid.height, device=q.device), torch.arange(grid.width, device=q.device)
+    position = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(q.dtype).expand(len(q), -1, -1, -1)
+    rebuilt = unpool(q, pool(q, position, grid), grid)
+    far: Tensor = torch.linalg.vector_norm(rebuilt - position, dim=1).mean()
+    return compactness * grid.rows / grid.height * far - (agreement + 1e-8).log().mean()
+
+
 _known_bound: ContextVar[int] = ContextVar("labels_below", default=0)
 
 
