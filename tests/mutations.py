@@ -85,7 +85,12 @@ MUTATIONS = (
         "torch.where(lead < 0, labels[..., :-1]",
         "test_sin.py",
     ),
-    Mutation("methods/fcn.py", "compactness / CELL * far", "compactness * far", "test_fcn.py"),
+    Mutation("methods/_association/__init__.py", "compactness * grid.rows / grid.height", "compactness", "test_fcn.py"),
+    Mutation("methods/_spixelnet.py", "% grid.columns + place[1] // CELL", "% grid.columns", "test_fcn.py"),
+    Mutation("methods/fcn.py", "_REACH = 96", "_REACH = 32", "test_fcn.py"),
+    Mutation(
+        "methods/_merging.py", "    if made_for != seen:", "    if made_for[:2] != seen[:2]:", "test_merge_weights.py"
+    ),
     Mutation("methods/_contours.py", "border[other] |= differs", "border[other] |= False", "test_contours.py"),
     Mutation("color.py", "scale * np.float32(500) * (fx - fy)", "scale * np.float32(500) * (fy - fx)", "test_color.py"),
     # Label maps
