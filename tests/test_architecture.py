@@ -1,6 +1,7 @@
 """Imports point down, the command line is light, and no public name hides a module."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,19 @@ def test_garbage_is_collected_once_a_command_is_at_work(command, tmp_path):
     code += "atexit.register(lambda: print(gc.isenabled(), file=sys.stderr)); main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.stderr.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(given, spins):
+    code = "import atexit, os, sys; sys.argv += ['--version']; from spx_cli.__main__ import main; "
+    code += "atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT'))); main()"
+    others = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**others, **given}
+    )
+    assert done.stdout.split()[-1] == str(spins)
 
 
 def test_no_public_name_is_that_of_a_module():

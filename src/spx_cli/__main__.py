@@ -14,6 +14,10 @@ def main() -> "NoReturn":
     """Run spx on the arguments of this process and exit."""
     # What imports make stays: to search it for garbage takes a sixth of a short command. `collect_garbage` ends this.
     gc.disable()
+    # Threads of PyTorch that wait for others soon sleep. Where another program has a core they would else spin through
+    # its turns, for half as long again. It is what libgomp does itself when it knows of more threads than cores.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     ended: list[int] = []
     atexit.register(_insist, ended)  # the first to be registered is the last to be called
     try:
