@@ -4,6 +4,7 @@ import torch
 
 from spx_cli.methods import _pairs, create
 from spx_cli.methods._association import Grid
+from spx_cli.methods._resize import resize_image
 from spx_cli.regions.graph import FEATURES, SIZE, region_graph
 from spx_cli.regions.runs import find_runs
 
@@ -90,3 +91,24 @@ def test_a_large_image_is_seen_in_pieces(monkeypatch):
     assert not np.array_equal(pieces.contours, whole.contours)
     assert np.abs(pieces.contours - whole.contours).mean() < 0.03
     assert np.abs(pieces.embedding - whole.embedding).mean() < 0.1 * np.abs(whole.embedding).mean()
+
+
+def test_an_image_that_is_large_for_its_count_is_seen_smaller(monkeypatch):
+    image = np.random.default_rng(0).integers(90, 120, (301, 401, 3)).astype(np.uint8)
+    image[:, 181:] += 100
+    method = create("elm", device="cpu")
+    whole = method.assign(image, 300)
+    assert whole.contours.shape == (4, 301, 401)
+    assert whole.embedding.shape == (301, 401, 8)
+    monkeypatch.setattr("spx_cli.methods.elm.LARGEST", 400)  # the image has six times as many pixels per superpixel
+    smaller = method.assign(image, 300)
+    assert smaller.contours.shape == (4, 301, 401)
+    assert smaller.embedding.shape == (151, 201, 8)
+    np.testing.assert_array_equal(smaller.labels, whole.labels)
+    for contours in (whole.contours, smaller.contours):
+        assert (contours[0, :, 178:184].max(1) > 0.3).all()
+    _, embedding = method._look([resize_image(image, (123, 163))])
+    rows, columns = (np.arange(n) * m // n for n, m in ((151, 123), (201, 163)))
+    nearest = embedding[0][:, rows[:, None], columns].transpose(1, 2, 0)
+    assert np.corrcoef(smaller.embedding.ravel(), nearest.ravel())[0, 1] > 0.8
+    assert method.segment(image, 50).max() == 49

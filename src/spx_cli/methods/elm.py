@@ -9,10 +9,12 @@ ASA on BSDS500 val. FCN's contours are a fourth scale.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +26,7 @@ from spx_cli.methods._contours import borders, chances, padded
 from spx_cli.methods._merging import LOSS
 from spx_cli.methods._pairs import PairLoss
 from spx_cli.methods._recipe import Recipe
+from spx_cli.methods._resize import resize_image
 from spx_cli.methods._spixelnet import normalise
 from spx_cli.methods._torch import TorchMethod, pieces, stack, tensor_to_lab
 from spx_cli.methods.base import BORDER_PRICE
@@ -35,6 +38,7 @@ WIDTHS = (16, 32, 64, 96, 128, 128, 128)  # channels at full size, then after ea
 DEPTHS = (0, 1, 1, 2, 2, 1, 1)  # residual blocks of the encoder at each size
 SCALES = (0, 2, 3)  # halvings at which contours are scored
 COARSE = (16, 24, 40)  # pixels to a side of the larger regions that the network is trained on, beside its own cells
+LARGEST = 8192  # pixels per superpixel up to which an image is seen at its own size; it learned from 200 to 1,000
 
 
 class Outputs(NamedTuple):
@@ -93,23 +97,36 @@ class ELM(TorchMethod):
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the cells of FCN, with the contours of both networks and the embedding along which to merge them."""
-        size = images[0].shape[:2]
+        height, width = size = images[0].shape[:2]
         fine = self._fine.assign_batch(images, n_segments)
+        scale = sqrt(LARGEST * n_segments / (self.oversegmentation * height * width))
+        smaller = (max(1, round(scale * height)), max(1, round(scale * width)))
+        seen = images if scale >= 1 else [resize_image(image, smaller) for image in images]
+        strength, embedding = self._look(seen)
         contours = np.empty((len(images), len(SCALES) + 1, *size), np.float32)
-        embedding = np.empty((len(images), *size, self.embedding), np.float32)
+        contours[:, :-1] = resized(strength, size)
+        contours[:, -1] = [one.contours for one in fine]
+        square = 1
+        while scale < 1 and all(2 * square * new <= old for old, new in zip(size, smaller, strict=True)):
+            square *= 2
+        embedding = resized(embedding, (-(-height // square), -(-width // square)))
+        vectors = np.ascontiguousarray(embedding.transpose(0, 2, 3, 1))
+        return [one._replace(contours=c, embedding=v) for one, c, v in zip(fine, contours, vectors, strict=True)]
+
+    def _look(self, images: Sequence[Image]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the contours (B, S, H, W) and the embedding (B, D, H, W) of images, of large ones piece by piece."""
+        size = images[0].shape[:2]
+        contours = np.empty((len(images), len(SCALES), *size), np.float32)
+        embedding = np.empty((len(images), self.embedding, *size), np.float32)
         for (y, x), around, (below, right) in pieces(size):
             with torch.inference_mode():
                 seen = stack([np.ascontiguousarray(image[around]) for image in images], self.where)
                 out: Outputs = self.network(normalise(padded(seen, CELL)))
                 full = out.contours[0].shape[1:]
                 strength = torch.stack([chances(c, (full[0], full[1])) for c in out.contours], 1)
-                contours[:, :-1, y, x] = strength[:, :, below, right].cpu().numpy()
-                embedding[:, y, x] = out.embedding[:, :, below, right].permute(0, 2, 3, 1).float().cpu().numpy()
-        contours[:, -1] = [one.contours for one in fine]
-        return [
-            one._replace(contours=seen, embedding=vectors)
-            for one, seen, vectors in zip(fine, contours, embedding, strict=True)
-        ]
+                contours[:, :, y, x] = strength[:, :, below, right].cpu().numpy()
+                embedding[:, :, y, x] = out.embedding[:, :, below, right].float().cpu().numpy()
+        return contours, embedding
 
     def weights_identity(self) -> str:
         """Return in words what the weights behind the parameters are, the cells' network included."""
@@ -131,6 +148,12 @@ class ELM(TorchMethod):
         out: Outputs = self.network(normalise(padded(images, CELL)))
         scores: Tensor = out.contours[0][:, :height, :width]
         return scores
+
+
+def resized(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return maps (B, C, h, w) at another size."""
+    out: NDArray[np.float32] = enlarged(torch.from_numpy(maps).flatten(0, 1), size).numpy()
+    return out.reshape(*maps.shape[:2], *size)
 
 
 def _contours_loss(contours: list[Tensor], truth: Tensor) -> Tensor:
