@@ -1,9 +1,9 @@
 """ELM, expected-loss merging (spx, 2026): FCN's cells merge along contours and an embedding of a second network.
 
-No paper yet. The network looks at the image once, at its own size and down to a 64th of it. It learns from pairs of
-regions how many pixels their union would lose (`_pairs`), and beside that contours at three scales and cells as FCN
-does. What merges are the cells of FCN, which sees the image enlarged: its own keep less of the borders, about .004 of
-ASA on BSDS500 val. FCN's contours are a fourth scale.
+No paper yet. The network looks at the image once, at its own size, unless superpixels are very large there, and down to
+a 64th of it. It learns from pairs of regions how many pixels their union would lose (`_pairs`), and beside that
+contours at three scales and cells as FCN does. What merges are the cells of FCN, which sees the image enlarged: its own
+keep less of the borders, about .004 of ASA on BSDS500 val. FCN's contours are a fourth scale.
 """
 
 from collections.abc import Sequence
@@ -100,14 +100,13 @@ class ELM(TorchMethod):
         height, width = size = images[0].shape[:2]
         fine = self._fine.assign_batch(images, n_segments)
         scale = sqrt(LARGEST * n_segments / (self.oversegmentation * height * width))
-        smaller = (max(1, round(scale * height)), max(1, round(scale * width)))
-        seen = images if scale >= 1 else [resize_image(image, smaller) for image in images]
-        strength, embedding = self._look(seen)
+        smaller = size if scale >= 1 else (max(1, round(scale * height)), max(1, round(scale * width)))
+        strength, embedding = self._look([i if smaller == size else resize_image(i, smaller) for i in images])
         contours = np.empty((len(images), len(SCALES) + 1, *size), np.float32)
         contours[:, :-1] = resized(strength, size)
         contours[:, -1] = [one.contours for one in fine]
-        square = 1
-        while scale < 1 and all(2 * square * new <= old for old, new in zip(size, smaller, strict=True)):
+        square = 1  # side of the largest squares of the image of each of which the network saw a pixel
+        while all(2 * square * new <= old for old, new in zip(size, smaller, strict=True)):
             square *= 2
         embedding = resized(embedding, (-(-height // square), -(-width // square)))
         vectors = np.ascontiguousarray(embedding.transpose(0, 2, 3, 1))
