@@ -16,7 +16,7 @@ from spx_cli.io import write_image, write_labels
 from spx_cli.methods._merging import BUNDLED, judge_for, load_judge
 from spx_cli.regions.costs import Judge
 from spx_cli.regions.graph import region_graph
-from spx_cli.training.merging import Case, asa, draw
+from spx_cli.training.merge_fit import Case, asa, draw
 from spx_cli.types import Assignment
 from spx_cli.weights import WEIGHTS, path, provenance
 

@@ -15,7 +15,7 @@ def main() -> "NoReturn":
     # What imports make stays: to search it for garbage takes a sixth of a short command. `collect_garbage` ends this.
     gc.disable()
     # Threads of PyTorch that wait for others soon sleep. Where another program has a core they would else spin through
-    # its turns, for half as long again. It is what libgomp does itself when it knows of more threads than cores.
+    # its turns. It is what libgomp does itself when it knows of more threads than cores.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     ended: list[int] = []

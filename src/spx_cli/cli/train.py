@@ -188,10 +188,10 @@ def _fit(
     from spx_cli.contours.guide import open_guide
     from spx_cli.errors import ParameterError
     from spx_cli.methods._recipe import choose
-    from spx_cli.training import merging
+    from spx_cli.training import merge_fit, merging
     from spx_cli.weights import sha256
 
-    chosen = choose({"default": merging.MergeRecipe()}, recipe, config=config, overrides=overrides)
+    chosen = choose({"default": merge_fit.MergeRecipe()}, recipe, config=config, overrides=overrides)
     if show_recipe:
         print(chosen.to_toml(), end="")
         return
