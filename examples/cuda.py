@@ -22,7 +22,7 @@ from typing import Any
 ROOT, PROGRAM = Path(__file__).parents[1], Path(__file__).with_name("cuda_parts.py")
 # Name and seconds of each part, in order of importance. "warm" compiles all kernels, in several processes at once.
 PARTS = {
-    "warm": 60, "tests": 100, "slic": 20, "ssn": 25, "sin": 25, "fcn": 25, "folder": 40,
+    "warm": 60, "tests": 100, "slic": 20, "ssn": 25, "sin": 25, "fcn": 25, "folder": 100,
     "train ssn": 40, "train sin": 30, "train fcn": 30, "train elm": 40, "scores": 25,
 }  # fmt: skip
 ALL = 240  # seconds, for all parts together

@@ -11,9 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 LEARNED = ("sin", "ssn", "fcn", "elm")
+# Method, processes and arithmetic with which a folder is segmented.
+FOLDERS = (
+    ("sin", 1, "float32"), ("sin", 4, "float32"), ("sin", 4, "tf32"), ("sin", 8, "tf32"), ("fcn", 4, "tf32"),
+    ("slic", 4, ""), ("ssn", 4, "tf32"),
+)  # fmt: skip
 ROWS = "cuda.jsonl"
 
 
@@ -275,10 +281,8 @@ def _slic_times(options: argparse.Namespace) -> None:
 
 def folder(options: argparse.Namespace) -> None:
     """Images per second of a folder, reading and writing included; and of small files that are only written."""
-    from spx_cli.batch.engine import segment_files
     from spx_cli.io import write_image
     from spx_cli.io.files import atomic
-    from spx_cli.methods import create
 
     def write(path: Path) -> None:
         with atomic(path) as temporary:
@@ -290,27 +294,34 @@ def folder(options: argparse.Namespace) -> None:
             list(pool.map(write, [Path(place, f"{i}.bin") for i in range(count)]))
         rate = count / (time.perf_counter() - begun)
         keep(options, what="folder", kind="6 kB written and synced by 16 threads", **{"files/s": rate})
-        source = options.data / "images" if options.data and not options.quick else Path(place, "in")
-        if not source.exists():
-            source.mkdir()
+        pictures = sorted((options.data / "images").rglob("*.jpg")) if options.data and not options.quick else []
+        if not pictures:
             for i, image in enumerate(photos(options, 96, 144, 12)):
-                write_image(source / f"{i}.png", image)
-        for name, batch, jobs in (("sin", 64, 1), ("fcn", 16, 1), ("slic", 16, 1), ("ssn", 16, 1), ("sin", 16, 4)):
-            method = create(name, device=options.device)
+                pictures.append(Path(place, f"{i}.png"))
+                write_image(pictures[-1], image)
+        source = Path(place, "in")
+        for i in range(60 if options.quick else 1500):  # many, for processes take seconds to start
+            (source / str(i // 500)).mkdir(parents=True, exist_ok=True)
+            copy(pictures[i % len(pictures)], source / str(i // 500) / f"{i}{pictures[0].suffix}")
+        for name, jobs, precision in FOLDERS:
+            out = Path(place, f"{name}{jobs}{precision}")
+            guarded(options, f"folder {name}", partial(_folder, options, name, jobs, precision, source, out))
 
-            def go(method: Any = method, batch: int = batch, name: str = name, jobs: int = jobs) -> None:
-                for turn in ("first", "again"):
-                    out = Path(place, f"{name}{jobs}{turn}")
-                    begun = time.perf_counter()
-                    run = segment_files(method, [source], out, n_segments=200, batch_size=batch, jobs=jobs)
-                    # processes take seconds to start, so their rate is that from the first result on
-                    ends = [time.perf_counter() for record in run if record.status == "done"]
-                    rate = len(ends) / (time.perf_counter() - begun)
-                    flow = (len(ends) - 1) / (ends[-1] - ends[0])
-                    row = {"batch": batch, "processes": jobs, "kind": turn, "images/s": rate, "from the first on": flow}
-                    keep(options, what=f"folder of {len(ends)}, {name}", **row)
 
-            guarded(options, f"folder {name}", go)
+def _folder(options: argparse.Namespace, name: str, jobs: int, precision: str, source: Path, out: Path) -> None:
+    from spx_cli.batch.engine import segment_files
+    from spx_cli.methods import create
+
+    method, size = create(name, device=options.device), 16 if jobs > 1 else 64
+    if precision:
+        method = replace(method, precision=precision)  # type: ignore[call-arg]
+    begun = time.perf_counter()
+    run = segment_files(method, [source], out, n_segments=200, batch_size=size, jobs=jobs)
+    ends = [time.perf_counter() - begun for record in run if record.status == "done"]
+    early, late = len(ends) // 10, 9 * len(ends) // 10
+    row = {"batch": size, "processes": jobs, "precision": precision, "first after s": ends[0]}
+    row |= {"images/s": len(ends) / ends[-1], "amid the run": (late - early) / (ends[late] - ends[early])}
+    keep(options, what=f"folder of {len(ends)}, {name}", **row)
 
 
 def scores(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from spx_cli.errors import WeightsError
 from spx_cli.methods.base import Method, check_count
 from spx_cli.params import param
+from spx_cli.pool import cores, workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +72,7 @@ def leave_pid(folder: Path) -> None:
     import time
 
     time.sleep(600)
+
+
+def share(number: int) -> tuple[int, int]:
+    return workers(), cores()

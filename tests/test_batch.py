@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import standin
+from spx_cli.batch import engine
 from spx_cli.batch.engine import Run, segment_files
 from spx_cli.batch.inputs import collect, read_list
 from spx_cli.batch.job import SegmentJob
@@ -633,3 +634,18 @@ def test_a_file_may_go_to_the_method_in_parts(photos, batch_size):
     assert np.unique(whole[3:]).tolist() == [2, 3]
     assert {size for group in StandIn.groups for size in group} == {(3, 8)}
     assert max(map(len, StandIn.groups)) == batch_size
+
+
+def test_a_gpu_has_a_process_for_four_cores(photos, monkeypatch):
+    monkeypatch.setattr(SegmentJob, "device", "cuda:0")
+    monkeypatch.setattr(engine, "cores", lambda: 16)
+    asked = []
+
+    def instead(job, tasks, begin, jobs, executor):
+        asked.append(jobs)
+        yield from ()
+
+    monkeypatch.setattr(engine, "_in_processes", instead)
+    for jobs in (0, 3):
+        segment(photos, f"out{jobs}", jobs=jobs)
+    assert asked == [4, 3]

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import standin
+from spx_cli import pool
+
 SCRIPT = "import pathlib, standin; from spx_cli.pool import spread\n"
 
 
@@ -83,3 +86,9 @@ def test_an_interrupt_ends_the_workers_at_once(start, tmp_path, begun, group):
     assert error.count(b"Traceback") == 1
     assert error.endswith(b"KeyboardInterrupt\n")
     wait_until(lambda: not session(process.pid))  # the process that counts semaphores leaves a little later
+
+
+def test_workers_share_the_cores():
+    assert pool.workers() == 1
+    found = dict(pool.spread(standin.share, range(4), jobs=2))
+    assert set(found.values()) == {(2, max(1, pool.cores() // 2))}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spx_cli import device, weights
+from spx_cli import weights
 from spx_cli.cli import run
-from spx_cli.errors import DeviceError, ParameterError, SpxError, UnknownName, WeightsError
+from spx_cli.errors import SpxError, UnknownName, WeightsError
 from spx_cli.methods import create
 
 LEARNED = ["fcn", "lnsnet", "sin", "ssn"]
@@ -107,21 +107,6 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(SpxError, match="No space"):
         weights.save(tmp_path / "w.safetensors", {"a": torch.zeros(2)}, {"method": "ssn"})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_device_names():
-    assert device.pick("cpu").type == "cpu"
-    assert device.pick("auto").type in ("cpu", "cuda")
-    with pytest.raises(ParameterError, match="auto, cpu, cuda"):
-        create("ssn", device="gpu")
-    with pytest.raises(DeviceError, match="cuda:99"):
-        device.pick("cuda:99")
-
-
-def test_no_silent_fallback(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(DeviceError, match="no CUDA"):
-        create("ssn", device="cuda").segment(noise(), 4)
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -62,22 +62,40 @@ def turn(device: "torch.device", precision: str = "float32", *, tuned: bool = Fa
         yield
         return
     _spend_warning()
-    tf32, before, full = precision == "tf32", torch.get_float32_matmul_precision(), ""
+    tf32, before = precision == "tf32", torch.get_float32_matmul_precision()
     with (
         _turn,
+        within_memory(),
         torch.cuda.device(device),
         torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=not tuned, allow_tf32=tf32),
     ):
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         try:
             yield
-        except torch.OutOfMemoryError as error:
-            full = str(error).split(". ")[0]
         finally:
             torch.set_float32_matmul_precision(before)
-        if full:  # here the failed attempt holds no memory any more
-            torch.cuda.empty_cache()
-            raise OutOfMemory(full)
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Raise OutOfMemory in place of whatever says that the memory of a GPU does not suffice."""
+    import torch
+
+    full = ""
+    try:
+        yield
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        full = str(error).splitlines()[0].split(". ")[0]
+    if full:  # here the failed attempt holds no memory any more
+        torch.cuda.empty_cache()
+        raise OutOfMemory(full)
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that the memory of a GPU does not suffice: in PyTorch's words or its libraries'."""
+    return any(words in str(error) for words in ("out of memory", "_ALLOC_FAILED"))
 
 
 @cache

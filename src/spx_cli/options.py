@@ -50,7 +50,9 @@ class FileOptions(ReadOptions):
     """How a command that makes a file of each image treats every file."""
 
     color: str | None = option(None, "Of drawn lines: a name or #RRGGBB.", "--color", metavar="COLOR")
-    jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0, le=10_000)
+    jobs: int = option(
+        1, "Worker processes; 0: one for each core, with a GPU for four.", "--jobs", "-j", metavar="N", ge=0, le=10_000
+    )
     batch_size: int | None = option(None, "Images of one size that are worked on together.", ge=1, le=4096)
     overwrite: bool = option(
         False, "Replace outputs that exist; without it they stop the run at its start.", "--overwrite"

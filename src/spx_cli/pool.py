@@ -26,9 +26,18 @@ R = TypeVar("R")
 _AHEAD = 2
 
 
+_workers = 1  # that share this machine with this one, itself included
+
+
+def workers() -> int:
+    """Return how many processes share this machine where this one is a worker, itself included; else 1."""
+    return _workers
+
+
 def cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores this process may use; a worker's is its share."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // _workers)
 
 
 def spread(
@@ -119,7 +128,7 @@ def _local(jobs: int, threads: int = 1) -> Iterator[Executor]:
     _check_script()
     context = _Context()
     started = context.Event()
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(started, threads))
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(started, threads, jobs))
     try:
         yield pool
     except BaseException:
@@ -191,9 +200,11 @@ class _Context(SpawnContext):
                 process.kill()
 
 
-def _prepare(started: Any, threads: int) -> None:
-    """Make this process a worker: few threads for kernels, deaf to Ctrl-C (its parent is not), gone with its parent."""
+def _prepare(started: Any, threads: int, jobs: int) -> None:
+    """Make this process one of `jobs` workers: few threads for kernels, deaf to Ctrl-C, gone with its parent."""
+    global _workers
     started.set()
+    _workers = jobs
     for library in ("NUMBA", "OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -47,8 +47,11 @@ _WRITERS = 16
 _BACKLOG = 1 << 24
 # Groups under way on a GPU: one there, and two on the CPU before and after.
 _CUDA_GROUPS = 3
-# What a worker gets at a time lasts about so long: little to lose, enough to overlap one image with the next.
-_PORTION_SECONDS = 0.1
+# What a worker gets at a time lasts about so long: little to lose, enough to overlap one image with the next; on a GPU
+# one group of images with the next.
+_PORTION_SECONDS, _CUDA_PORTION_SECONDS = 0.1, 1.0
+# Each process has its networks, and what they compute, in the memory of the GPU; beyond four, 16 cores gain little.
+_CORES_PER_CUDA_JOB = 4
 # Images of one size that a GPU gets together, unless the caller says otherwise.
 _CUDA_BATCH = 16
 
@@ -149,7 +152,8 @@ class Run:
                 manifest.begin(task.output, recipe)
             return task
 
-        jobs = self.job.options.jobs or cores()
+        gpu = self.job.device.startswith("cuda")
+        jobs = self.job.options.jobs or (max(1, cores() // _CORES_PER_CUDA_JOB) if gpu else cores())
         if self.executor is None and (jobs == 1 or len(tasks) == 1):
             return _in_threads(self.job, map(begin, tasks))
         return _in_processes(self.job, tasks, begin, jobs, self.executor)
@@ -295,12 +299,12 @@ def _in_processes(
     job: Job[Any], tasks: Sequence[Task], begin: Callable[[Task], Task], jobs: int, executor: Executor | None
 ) -> Generator[_Outcome]:
     """Deal tasks out to workers, several at a time where they are quick, so that a worker can overlap them too."""
-    fastest = inf
+    fastest, lasting = inf, _CUDA_PORTION_SECONDS if job.device.startswith("cuda") else _PORTION_SECONDS
 
     def portions() -> Iterator[Sequence[Task]]:
         start = 0
         while start < len(tasks):
-            share = min(_PORTION_SECONDS / fastest, (len(tasks) - start) / (4 * jobs))
+            share = min(lasting / fastest, (len(tasks) - start) / (4 * jobs))
             portion = tasks[start : start + max(job.options.batch_size or 1, int(share))]
             for task in portion:
                 begin(task)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from spx_cli.device import lacks_memory
+
 _log = logging.getLogger(__name__)
 
 Function = Callable[..., Sequence[Tensor]]
@@ -41,10 +43,10 @@ class Graphs:
             return function(*tensors)
         try:
             graph = Graph(function, *tensors)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # an operation that this PyTorch cannot capture
-            self._works = False
+        except RuntimeError as error:
+            if lacks_memory(error):
+                raise
+            self._works = False  # an operation that this PyTorch cannot capture
             _log.warning("CUDA graphs do not work here, single images take longer: %s", error)
             torch.cuda.synchronize()
             return function(*tensors)

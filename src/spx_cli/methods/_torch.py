@@ -22,6 +22,7 @@ from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
 from spx_cli.methods.base import Along, Method, check_count, check_image
 from spx_cli.params import param
+from spx_cli.pool import workers
 from spx_cli.regions.finish import on_host
 from spx_cli.types import Assignment, Contours, Image, Labels
 
@@ -235,6 +236,7 @@ class TorchMethod(Method):
             height, width, _ = images[0].shape
             many = f"{len(images)} images" if len(images) > 1 else "an image"
             smaller = "fewer at a time (--batch-size 1), " if len(images) > 1 else ""
+            smaller += "fewer processes (--jobs), " if workers() > 1 else ""
             help = f"{smaller}-p precision=bfloat16 or the CPU (--device cpu) may do"
             raise OutOfMemory(f"not enough GPU memory for {many} of {height} x {width}: {help}. {error}") from None
 
@@ -295,7 +297,8 @@ class TorchMethod(Method):
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
         ready = self.deploy(network.eval()).eval().requires_grad_(False)
-        return ready.to(where, memory_format=self.layout(where))  # type: ignore[call-overload, no-any-return]
+        with device.within_memory():
+            return ready.to(where, memory_format=self.layout(where))  # type: ignore[call-overload, no-any-return]
 
     def layout(self, where: torch.device) -> torch.memory_format:
         """Return how the network's tensors lie in memory."""
