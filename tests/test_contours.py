@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.methods import create
 from spx_cli.methods._contours import chances, contour_loss
 from spx_cli.methods._recipe import Recipe
+from spx_cli.methods._torch import pieces
 from spx_cli.training.state import State
 from strategies import label_maps
 
@@ -112,7 +115,7 @@ def test_a_large_image_is_seen_in_pieces(monkeypatch):
     method = create("fcn", device="cpu")
     whole = method.contour_map(image)
     monkeypatch.setattr("spx_cli.methods._torch._PIECE", 128)
-    monkeypatch.setattr("spx_cli.methods._torch._AROUND", 64)
-    pieces = method.contour_map(image)
-    assert pieces.shape == (192, 288)
-    assert np.abs(pieces - whole).mean() < 0.01
+    monkeypatch.setattr("spx_cli.methods._torch.pieces", partial(pieces, beyond=64))
+    parts = method.contour_map(image)
+    assert parts.shape == (192, 288)
+    assert np.abs(parts - whole).mean() < 0.01

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from spx_cli.methods import _pairs, create
 from spx_cli.methods._association import Grid
 from spx_cli.methods._resize import resize_image
+from spx_cli.methods._torch import pieces
 from spx_cli.regions.graph import FEATURES, SIZE, region_graph
 from spx_cli.regions.runs import find_runs
 
@@ -85,12 +88,12 @@ def test_a_large_image_is_seen_in_pieces(monkeypatch):
     method = create("elm", device="cpu")
     whole = method.assign(image, 20)
     monkeypatch.setattr("spx_cli.methods._torch._PIECE", 64)
-    monkeypatch.setattr("spx_cli.methods._torch._AROUND", 64)
-    pieces = method.assign(image, 20)
-    np.testing.assert_array_equal(pieces.labels, whole.labels)
-    assert not np.array_equal(pieces.contours, whole.contours)
-    assert np.abs(pieces.contours - whole.contours).mean() < 0.03
-    assert np.abs(pieces.embedding - whole.embedding).mean() < 0.1 * np.abs(whole.embedding).mean()
+    monkeypatch.setattr("spx_cli.methods.elm.pieces", partial(pieces, beyond=64))
+    parts = method.assign(image, 20)
+    np.testing.assert_array_equal(parts.labels, whole.labels)
+    assert not np.array_equal(parts.contours, whole.contours)
+    assert np.abs(parts.contours - whole.contours).mean() < 0.03
+    assert np.abs(parts.embedding - whole.embedding).mean() < 0.1 * np.abs(whole.embedding).mean()
 
 
 def test_an_image_that_is_large_for_its_count_is_seen_smaller(monkeypatch):

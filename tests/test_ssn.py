@@ -257,3 +257,17 @@ def test_batch_equals_one_by_one():
         alone = method.assign(image, 12)
         np.testing.assert_array_equal(one.labels, alone.labels)
         np.testing.assert_allclose(one.features, alone.features, atol=1e-4)
+
+
+def test_a_large_image_is_seen_in_pieces_that_make_the_same_map(monkeypatch):
+    image = np.random.default_rng(0).integers(90, 120, (256, 336, 3)).astype(np.uint8)
+    image[:, 190:] += 100
+    method = create("ssn", device="cpu")
+    whole = method.assign(image, 60)
+    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 160)
+    parts = method.assign(image, 60)
+    assert (parts.labels == whole.labels).mean() > 0.999
+    np.testing.assert_allclose(parts.features, whole.features, atol=1e-2)
+    np.testing.assert_allclose(parts.contours, whole.contours, atol=1e-4)
+    monkeypatch.setattr("spx_cli.methods.ssn._REACH", 16)
+    assert np.abs(method.assign(image, 60).contours - whole.contours).max() > 1e-2

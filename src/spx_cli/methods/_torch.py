@@ -32,13 +32,12 @@ _PIECE, _AROUND = 1536, 256
 Window = tuple[slice, slice]
 
 
-def pieces(size: tuple[int, int], beyond: int | None = None) -> Iterator[tuple[Window, Window, Window]]:
+def pieces(size: tuple[int, int], beyond: int = _AROUND) -> Iterator[tuple[Window, Window, Window]]:
     """Return the pieces in which large images are seen, so that memory does not grow with them.
 
-    Each is a window of an image of (height, width) = size, the same with what is seen around it, `beyond` (or 256)
-    pixels more on each side, and where it lies in that. Images of up to 1,536 pixels a side are one piece.
+    Each is a window of an image of (height, width) = size, the same with what is seen around it, `beyond` pixels more
+    on each side, and where it lies in that. Images of up to 1,536 pixels a side are one piece.
     """
-    beyond = _AROUND if beyond is None else beyond
     for corner in product(*(range(0, side, _PIECE) for side in size)):
         starts = [max(c - beyond, 0) for c in corner]
         ends = [min(c + _PIECE, side) for c, side in zip(corner, size, strict=True)]
@@ -61,7 +60,9 @@ def in_pieces(see: Callable[[Tensor, tuple[int, int]], Sequence[Tensor]], images
     for window, (y, x), inside in places:
         for i, made in enumerate(see(images[:, :, y, x], (y.start, x.start))):
             if i == len(whole):
-                whole.append(made.new_empty(*made.shape[:-2], *size))
+                shape, last = (*made.shape[:-2], *size), made.is_contiguous(memory_format=torch.channels_last)
+                layout = torch.channels_last if last else torch.contiguous_format
+                whole.append(torch.empty(shape, dtype=made.dtype, device=made.device, memory_format=layout))
             whole[i][..., *window] = made[..., *inside]
     return whole
 

@@ -34,7 +34,7 @@ from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
 CELL = 8  # pixels to a side of a grid cell
-WIDTHS = (16, 32, 64, 96, 128, 128, 128)  # channels at full size, then after each halving
+WIDTHS = (16, 32, 64, 80, 80, 80, 80)  # channels at full size, then after each halving
 DEPTHS = (0, 1, 1, 2, 2, 1, 1)  # residual blocks of the encoder at each size
 SCALES = (0, 2, 3)  # halvings at which contours are scored
 COARSE = (16, 24, 40)  # pixels to a side of the larger regions that the network is trained on, beside its own cells

@@ -17,12 +17,14 @@ from spx_cli.methods._association import Grid, SoftSuperpixels
 from spx_cli.methods._contours import chances, contour_loss
 from spx_cli.methods._feedforward import FeedForward, inward
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import INPUTS, scaled_inputs, tensor_to_lab
+from spx_cli.methods._torch import INPUTS, in_pieces, scaled_inputs, tensor_to_lab
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
 # Pixels to a side of the training crops, less one, and of the superpixels there: where contours are learned.
 _TRAINED_SIDE, _TRAINED_CELL = 200, 20
+# Pixels around a piece of a large image that its features depend on; a multiple of 16, the coarsest scale.
+_REACH = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +102,16 @@ class SSN(FeedForward):
     def infer(self, images: Tensor, size: tuple[int, int], n_segments: int) -> Sequence[Tensor]:
         """Return the hard labels after `iterations` rounds, the features that were clustered, and the contours."""
         grid = seed_grid(size, n_segments)
-        features, scores = _with_contours(self.network, self.inputs(images, grid))
+
+        def see(piece: Tensor, place: tuple[int, int]) -> Sequence[Tensor]:
+            features, scores = _with_contours(self.network, piece)
+            return (features,) if scores is None or not self.contours else (features, scores)
+
+        features, *scores = in_pieces(see, self.inputs(images, grid), _REACH)
         if self.variant == "deep":
             inward(features[:, : self.channels - INPUTS])
         labels = association.cluster_labels(features, grid, self.iterations)
-        rows = features.permute(0, 2, 3, 1).contiguous()
-        return (labels, rows) if scores is None or not self.contours else (labels, rows, chances(scores, size))
+        return (labels, features.permute(0, 2, 3, 1).contiguous(), *(chances(s, size) for s in scores))
 
     def complete(self, image: Image, *outputs: NDArray[Any]) -> Assignment:
         """Return the labels with their features."""
