@@ -166,7 +166,7 @@ MUTATIONS = (
         "metrics/summary.py",
         "max(values) if sign > 0 else min(values)",
         "min(values) if sign > 0 else max(values)",
-        "test_metrics.py test_evaluation.py -k 'polic or combin or best'",
+        "test_metrics.py evaluation -k 'polic or combin or best'",
     ),
     Mutation(
         "contours/thinning.py",
@@ -218,7 +218,7 @@ MUTATIONS = (
         "datasets/companions.py",
         "if self._suits[name] <= 1 for path",
         "for path",
-        "test_evaluation.py -k 'maps or map'",
+        "evaluation -k 'maps or map'",
     ),
     Mutation(
         "datasets/nyuv2.py",
@@ -245,25 +245,25 @@ MUTATIONS = (
         "evaluation/gates.py",
         "sign * (row[name] - bound) >= 0",
         "row[name] - bound >= 0",
-        "test_evaluation.py -k baseline",
+        "evaluation -k baseline",
     ),
     Mutation(
         "evaluation/gates.py",
         "bound = was - sign * slack",
         "bound = was + sign * slack",
-        "test_evaluation.py -k baseline",
+        "evaluation -k baseline",
     ),
     Mutation(
         "evaluation/work.py",
         'not ledger[entry.id]["digest"] == subject_of(entry).digest() != ""',
         'not ledger[entry.id]["digest"]',
-        "test_evaluation.py -k 'scored_again'",
+        "evaluation -k 'scored_again'",
     ),
     Mutation(
         "evaluation/scoring.py",
         "indices = [i for i in range(len(sample.truths)) if i not in blank]",
         "indices = list(range(len(sample.truths)))",
-        "test_evaluation.py -k labelled",
+        "evaluation -k labelled",
     ),
     Mutation("params.py", 'value <= rule["gt"]', 'value < rule["gt"]', "test_cli_train.py"),
     # Training

@@ -1,0 +1,124 @@
+"""Gates, and what a baseline allows."""
+
+import json
+import math
+
+import pytest
+
+from spx_cli.errors import FormatError, ParameterError
+from spx_cli.evaluation.document import Document, Failure
+from spx_cli.evaluation.gates import Conditions
+
+
+def document(**scores):
+    header = {"metrics": list(scores), "protocol": "stutz", "annotations": "each", "tolerance": None}
+    header |= {"ignore_label": None, "data": {"root": "x"}}
+    summary = [{"method": "m", "k_requested": 4, "k": 4.0, **scores}]
+    return Document(
+        header=header,
+        summary=summary,
+        at=[],
+        failures=[],
+        pairs=1,
+        dataset=None,
+        records=lambda: iter([]),
+        sources=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("under", "over", "passed"),
+    [
+        (["asa=0.95"], [], True),
+        (["asa=0.9500000000000001"], [], False),
+        (["asa=0.94999", "br=0.8"], [], False),
+        ([], ["ue_np=0.1"], True),
+        ([], ["ue_np=0.0999999999"], False),
+        (["k=4"], ["k=4"], True),
+        (["mde=0"], [], None),
+        ([], ["mde=3"], False),
+    ],
+)
+def test_unrounded_values_decide(under, over, passed):
+    scores = document(asa=0.95, br=0.7, ue_np=0.1, mde=math.nan)
+    if passed is None:
+        with pytest.raises(ParameterError, match="less is better, use --fail-over"):
+            Conditions.parse(under, over, None, [])
+        return
+    assert Conditions.parse(under, over, None, []).judge(scores).passed is passed
+
+
+@pytest.mark.parametrize("text", ["asa", "asa=", "asa=high", "asa=nan", "asa=inf", "aza=1", "=1"])
+def test_limits_are_checked(text):
+    with pytest.raises(ParameterError):
+        Conditions.parse([text], [], None, [])
+
+
+def test_a_gate_on_nothing_fails():
+    empty = document(asa=math.nan)
+    empty.pairs = 0
+    assert not Conditions.parse(["asa=0"], [], None, []).judge(empty).passed
+
+
+@pytest.fixture
+def baseline(tmp_path):
+    def write(**row):
+        path = tmp_path / "base.json"
+        head = {"schema": 1, "protocol": "stutz", "annotations": "each", "tolerance": None, "ignore_label": None}
+        path.write_text(json.dumps(head | {"summary": [{"method": "m", "k_requested": 4, "k": 4.0} | row]}))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("old", "slack", "passed"),
+    [
+        ({"asa": 0.95, "ue_np": 0.1}, [], True),
+        ({"asa": 0.9500001, "ue_np": 0.1}, [], False),
+        ({"asa": 0.95, "ue_np": 0.0999}, [], False),
+        ({"asa": 0.952, "ue_np": 0.0}, ["asa=0.003"], True),
+        ({"asa": 0.952, "ue_np": 0.0}, ["asa=0.001"], False),
+        ({"ue_np": 0.09}, ["ue_np=0.011"], True),
+        ({"ue_np": 0.09}, ["ue_np=0.011", "asa=0.1"], False),
+        ({"asa": None}, ["asa=0.1"], False),
+        ({"asa": 0.1, "ue_np": 0.2, "k_requested": 5}, [], False),
+        ({"asa": 0.1, "ue_np": 0.2, "method": "n"}, [], False),
+    ],
+)
+def test_the_baseline_allows_no_more_than_its_tolerance(baseline, old, slack, passed):
+    conditions = Conditions.parse([], [], baseline(**old), slack)
+    assert conditions.judge(document(asa=0.95, ue_np=0.1)).passed is passed
+
+
+def test_a_baseline_under_other_settings_is_refused(baseline):
+    path = baseline(asa=0.9)
+    path.write_text(path.read_text().replace("stutz", "sen"))
+    with pytest.raises(ParameterError, match="made with protocol 'sen', this run with 'stutz'"):
+        Conditions.parse([], [], path, []).judge(document(asa=0.95))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[]", '{"schema": 1, "summary": 3}', '{"schema": 99, "summary": []}', "[" * 100_000, "\xff"),
+        *('{"schema": 1, "summary": [3]}', '{"schema": 1, "summary": [{"asa": 1}]}', '{"schema": 1, "at": []}'),
+        *(
+            f'{{"schema": 1, "summary": [], "at": [{{"method": "m", "asa": {x}}}]}}'
+            for x in ('"1"', "true", "NaN", "[]")
+        ),
+        f'{{"schema": 1, "summary": [{{"method": "m", "k_requested": {10**400}}}]}}',
+    ],
+)
+def test_a_baseline_of_something_else_is_named(tmp_path, text):
+    (tmp_path / "base.json").write_text(text)
+    with pytest.raises(FormatError, match=r"base\.json"):
+        Conditions.parse([], [], tmp_path / "base.json", [])
+
+
+def test_failures_beyond_those_allowed_fail_the_run():
+    scores = document(asa=0.95)
+    scores.failures = [Failure("a", None, None, "broken")] * 2
+    conditions = Conditions.parse([], [], None, [])
+    assert not conditions.judge(scores, 1).passed
+    assert conditions.judge(scores, 2).passed
