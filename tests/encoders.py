@@ -10,6 +10,7 @@ from PIL import Image as pillow
 
 RNG = np.random.default_rng(7)
 PHOTO = RNG.integers(0, 256, (13, 17, 3)).astype(np.uint8)
+DEEP = RNG.integers(0, 65536, (13, 17, 4)).astype(np.uint16)
 ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 

@@ -1,37 +1,27 @@
-"""Every decoding rule with a file made here, every label format there and back, every kind of bad input."""
+"""Every decoding rule with a file made here, and what is written."""
 
 import errno
 import io
-import json
 import struct
-import warnings
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image as pillow
 from PIL import ImageOps
 
-from encoders import ADAM7, PHOTO, RNG, chunk, encoded, png, tiff
-from spx_cli.errors import FormatError, ImageError, LabelError, ParameterError, SpxError, UnknownName
+from encoders import ADAM7, DEEP, PHOTO, RNG, chunk, encoded, png, tiff
+from spx_cli.errors import FormatError, ImageError, ParameterError, SpxError, UnknownName
 from spx_cli.io import (
-    FORMATS,
     IMAGE_SUFFIXES,
     atomic,
-    polygons,
     read_image,
-    read_labels,
     write_image,
     write_labels,
 )
-from strategies import images, label_maps
-
-DEEP = RNG.integers(0, 65536, (13, 17, 4)).astype(np.uint16)
+from strategies import images
 
 
 def rounded(share):
@@ -386,101 +376,6 @@ class TestDeepPictures:
             read_image(encoded(PHOTO, "PNG"), value_range=bad)
 
 
-class TestBadPictures:
-    def refused(self, path, match, **options):
-        with pytest.raises(ImageError, match=match) as caught:
-            read_image(path, **options)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert "\n" not in str(caught.value)
-
-    def test_no_file(self, tmp_path):
-        self.refused(tmp_path / "none.png", "No such file")
-        self.refused(tmp_path, "directory")
-
-    def test_empty_and_text(self, tmp_path):
-        (tmp_path / "empty.png").write_bytes(b"")
-        self.refused(tmp_path / "empty.png", "the file is empty")
-        (tmp_path / "note.png").write_text("hello, world")
-        self.refused(
-            tmp_path / "note.png", r"not a picture \(PNG, JPEG, WebP, BMP, GIF, JPEG 2000, AVIF, PPM or TIFF\).*hello"
-        )
-
-    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF"])
-    @pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])
-    def test_truncated(self, tmp_path, kind, kept, recwarn):
-        noise = RNG.integers(0, 256, (60, 70, 3)).astype(np.uint8)
-        data = encoded(noise, kind)
-        path = tmp_path / f"cut.{kind.lower()}"
-        path.write_bytes(data[: int(kept * len(data))])
-        self.refused(path, "damaged|truncated|not a picture")
-        assert not recwarn.list
-
-    @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
-    def test_truncated_tiff(self, tmp_path, options):
-        (tmp_path / "cut.tif").write_bytes(tiff(DEEP, photometric="rgb", **options)[:-40])
-        self.refused(tmp_path / "cut.tif", "truncated")
-
-    def test_bombs_are_not_decoded(self, tmp_path):
-        bomb = png(np.zeros((1, 1), int), 8, 0).replace(
-            struct.pack(">II", 1, 1) + b"\x08", struct.pack(">II", 60000, 60000) + b"\x08"
-        )
-        head = bomb[:8] + chunk(b"IHDR", bomb[16:29]) + bomb[33:]
-        (tmp_path / "bomb.png").write_bytes(head)
-        self.refused(tmp_path / "bomb.png", r"60000 x 60000 = 3,600,000,000 pixels, more than the limit of 178,000,000")
-        (tmp_path / "small.png").write_bytes(encoded(PHOTO, "PNG"))
-        self.refused(tmp_path / "small.png", "17 x 13 = 221 pixels.*--max-pixels", max_pixels=220)
-        assert read_image(tmp_path / "small.png", max_pixels=221).shape == PHOTO.shape
-        (tmp_path / "small.tif").write_bytes(tiff(PHOTO))
-        self.refused(tmp_path / "small.tif", "17 x 13 = 221 pixels", max_pixels=220)
-
-    def test_pillow_own_limit_is_no_second_one(self, monkeypatch, recwarn):
-        monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 50)
-        assert read_image(encoded(PHOTO, "PNG"), max_pixels=1000).shape == PHOTO.shape
-        assert not recwarn.list
-
-    def test_tiff_of_too_much(self, tmp_path):
-        path = tmp_path / "a.tif"
-        tifffile.imwrite(path, np.zeros((2, 5, 6, 3), np.uint8), photometric="rgb")
-        self.refused(path, "2 pages; split it")
-        tifffile.imwrite(path, np.zeros((5, 6, 7), np.uint8), photometric="minisblack", planarconfig="contig")
-        self.refused(path, "7 bands; choose three")
-        tifffile.imwrite(path, np.zeros((16, 16, 16), np.uint8), photometric="minisblack", volumetric=True)
-        self.refused(path, "volume 16 deep")
-        tifffile.imwrite(path, np.zeros((5, 6, 3), np.uint8), photometric="cielab")
-        self.refused(path, "CIELAB colours")
-
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    def test_not_finite(self, tmp_path, value):
-        path = tmp_path / "a.tif"
-        tifffile.imwrite(path, np.array([[0, value]], np.float32))
-        self.refused(path, "1 values are NaN or infinite")
-        self.refused(path, "1 values are NaN or infinite", value_range=(0, 2))
-
-    @settings(max_examples=150, deadline=None)
-    @given(data=st.data())
-    def test_damage_never_shows_a_traceback(self, data):
-        good = data.draw(st.sampled_from(SAMPLES))
-        broken = bytearray(good)
-        for _ in range(data.draw(st.integers(1, 4))):
-            broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                image = read_image(bytes(broken), max_pixels=1_000_000)
-            except ImageError:
-                return
-        assert image.dtype == np.uint8
-        assert image.shape[2] == 3
-
-
-SAMPLES = [
-    *(encoded(PHOTO, kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")),
-    *(encoded(PHOTO, "TIFF", compression=c) for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg")),
-    png(DEEP.reshape(13, -1), 16, 6),
-    tiff(DEEP, photometric="rgb", compression="zlib"),
-]
-
-
 class TestWriteImage:
     @pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".tiff"])
     def test_exact(self, tmp_path, suffix):
@@ -545,194 +440,3 @@ class TestAtomic:
         with pytest.raises(SpxError, match=r"a\.png: cannot be written"):
             write_labels(tmp_path / "a.png", np.zeros((2, 2), np.int32))
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-
-def any_maps(max_id):
-    """Maps of any tool: scattered ids up to max_id, with gaps."""
-    size = st.tuples(st.integers(1, 9), st.integers(1, 9))
-    few = st.sets(st.integers(0, max_id), min_size=1, max_size=4)
-    return few.flatmap(lambda ids: hnp.arrays(np.int32, size, elements=st.sampled_from(sorted(ids))))
-
-
-@pytest.mark.parametrize("name", FORMATS)
-class TestEveryFormat:
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(labels=st.one_of(label_maps(), any_maps(65535)))
-    def test_round_trip(self, tmp_path, name, labels):
-        for suffix in FORMATS[name].suffixes:
-            path = tmp_path / f"map{suffix}"
-            write_labels(path, labels, metadata={"k": 3})
-            back = read_labels(path, size=labels.shape)
-            assert back.dtype == np.int32
-            assert back.flags.c_contiguous
-            np.testing.assert_array_equal(back, labels)
-
-    def test_large_ids(self, tmp_path, name):
-        labels = np.array([[0, 2**31 - 1], [65536, 2**24 + 1]], np.int32)
-        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
-        if name == "png":
-            with pytest.raises(FormatError, match=r"a\.png: .* 65535, found 2147483647; use tiff or npz"):
-                write_labels(path, labels)
-            assert not path.exists()
-        else:
-            write_labels(path, labels)
-            np.testing.assert_array_equal(read_labels(path), labels)
-
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.uint64, np.bool_])
-    def test_any_integers(self, tmp_path, name, dtype):
-        labels = np.asfortranarray(np.array([[0, 1, 1], [1, 0, 1]], dtype))
-        write_labels(tmp_path / "out", labels, format=name)
-        (tmp_path / "out").rename(path := tmp_path / f"a{FORMATS[name].suffixes[0].upper()}")
-        np.testing.assert_array_equal(read_labels(path), labels)
-
-    def test_same_bytes_twice(self, tmp_path, name):
-        labels = np.array([[0, 1], [2, 2]], np.int32)
-        for file in ("a", "b"):
-            write_labels(tmp_path / file, labels, format=name)
-        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-    def test_other_size(self, tmp_path, name):
-        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
-        write_labels(path, np.zeros((2, 3), np.int32))
-        with pytest.raises(LabelError, match=r"a\..*: the map is 2 x 3, expected 3 x 2"):
-            read_labels(path, size=(3, 2))
-
-    @pytest.mark.parametrize(
-        "content", [b"", b"hello, world\nnot a map", b"\x89PNG\r\n\x1a\nrubbish", b"{}", b"PK\3\4.."]
-    )
-    def test_wrong_content(self, tmp_path, name, content):
-        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
-        path.write_bytes(content)
-        with pytest.raises(FormatError) as caught:
-            read_labels(path)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert "\n" not in str(caught.value)
-
-    def test_truncated(self, tmp_path, name):
-        path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
-        write_labels(path, RNG.integers(0, 60000, (20, 30)))
-        whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) * 2 // 3])
-        if name == "csv":  # rows cut off leave a shorter map; only its image's size can tell
-            path.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 1])
-            with pytest.raises(LabelError, match="expected 20 x 30"):
-                read_labels(path, size=(20, 30))
-        else:
-            with pytest.raises(FormatError):
-                read_labels(path)
-
-
-def inside(rings, y, x):
-    """Even-odd rule for one point, by the book."""
-    odd = False
-    for ring in rings:
-        for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True):
-            if (y0 > y) != (y1 > y) and x < x0 + (y - y0) * (x1 - x0) / (y1 - y0):
-                odd = not odd
-    return odd
-
-
-def area(ring):
-    x, y = np.asarray(ring, float).T
-    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
-
-
-class TestPolygons:
-    def test_ring_around_a_hole(self):
-        labels = np.zeros((3, 3), np.int32)
-        labels[1, 1] = 7
-        outer, hole = polygons.trace(labels)[0].polygons[0]
-        assert outer.tolist() == [[0, 0], [3, 0], [3, 3], [0, 3]]
-        assert sorted(hole.tolist()) == [[1, 1], [1, 2], [2, 1], [2, 2]]
-        assert (area(outer), area(hole)) == (9, -1)
-
-    def test_holes_that_touch_are_two(self):
-        labels = np.zeros((4, 4), np.int32)
-        labels[1, 1] = labels[2, 2] = 1
-        regions = polygons.trace(labels)
-        assert [len(polygon) for polygon in regions[0].polygons] == [3]
-        assert len(regions[1].polygons) == 2
-
-    @settings(max_examples=150, deadline=None)
-    @given(labels=label_maps(max_side=9, max_id=3))
-    def test_rings_are_simple_and_fill_the_map(self, labels):
-        for region in polygons.trace(labels):
-            assert sum(area(ring) for polygon in region.polygons for ring in polygon) == (labels == region.label).sum()
-            for outer, *holes in region.polygons:
-                assert area(outer) > 0
-                assert all(area(hole) < 0 for hole in holes)
-                for ring in (outer, *holes):
-                    assert len({tuple(corner) for corner in ring.tolist()}) == len(ring)
-                    steps = np.diff(np.concatenate([ring, ring[:1]]), axis=0)
-                    assert ((steps != 0).sum(1) == 1).all()
-                    assert (steps[::2, 1] == 0).all()
-            rings = [ring.tolist() for polygon in region.polygons for ring in polygon]
-            for (y, x), label in np.ndenumerate(labels):
-                assert inside(rings, y + 0.5, x + 0.5) == (label == region.label)
-
-    def test_slanted_polygons_of_other_tools(self):
-        """Pixels belong to the polygon that holds their centre."""
-        document = {
-            "type": "FeatureCollection",
-            "features": [
-                {
-                    "properties": {"id": 0},
-                    "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [8, 0], [8, 6], [0, 6], [0, 0]]]},
-                },
-                {
-                    "properties": {"id": "3"},
-                    "geometry": {"type": "Polygon", "coordinates": [[[0.2, 0.3, 9], [7.6, 2.2, 9], [3.1, 5.9, 9]]]},
-                },
-            ],
-        }
-        labels = polygons.from_geojson(document, None)
-        ring = [[[0.2, 0.3], [7.6, 2.2], [3.1, 5.9]]]
-        expected = [[3 if inside(ring, y + 0.5, x + 0.5) else 0 for x in range(8)] for y in range(6)]
-        np.testing.assert_array_equal(labels, expected)
-
-    def test_bad_documents(self, tmp_path):
-        def feature(label=0, corners=((0, 0), (2, 0), (2, 1), (0, 1)), kind="Polygon", name="id"):
-            shape = {"type": kind, "coordinates": [corners]}
-            return {"type": "FeatureCollection", "features": [{"properties": {name: label}, "geometry": shape}]}
-
-        for document, error, message in [
-            (feature(label=-1), LabelError, "not -1"),
-            (feature(label=1.5), LabelError, r"not 1\.5"),
-            (feature(label="tree"), LabelError, "not 'tree'"),
-            (feature(label=2**31), LabelError, "not 2147483648"),
-            (feature(corners=((0, 0), (1, 0), (1, 1), (0, 1))), LabelError, "1 of 2 pixels lie in no polygon"),
-            (feature(corners=((0, 0), (9, 0), (9, 1))), LabelError, "leave the map"),
-            (feature(kind="LineString"), FormatError, "not LineString"),
-            (feature(name="class"), FormatError, "needs a property 'id', found class"),
-        ]:
-            (tmp_path / "a.geojson").write_text(json.dumps(document))
-            with pytest.raises(error, match=message):
-                read_labels(tmp_path / "a.geojson", size=(1, 2))
-
-    def test_svg_of_other_tools(self, tmp_path):
-        head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1">'
-        path = tmp_path / "a.svg"
-        path.write_text(
-            f'{head}<path data-id="4" d="M0,0 L2,0 2,1 0,1 Z m0 0l1 0 0 1-1 0z"/>'
-            '<path data-id="9" d="M0 0H1V1H0z"/></svg>'
-        )
-        np.testing.assert_array_equal(read_labels(path), [[9, 4]])
-        path.write_text(f'{head}<path data-id="4" d="M0 0C1 1 2 2 3 3z"/></svg>')
-        with pytest.raises(FormatError, match="straight lines only, not 'C'"):
-            read_labels(path)
-        path.write_text(f'{head}<path d="M0 0h2v1h-2z"/></svg>')
-        with pytest.raises(FormatError, match="no paths with a data-id"):
-            read_labels(path)
-
-
-def test_real_data(shared):
-    """Files as the field's data sets ship them, among them LZW TIFF and palette PNG."""
-    root = Path(shared) / "data"
-    for path in sorted(p for p in root.rglob("*") if p.suffix in IMAGE_SUFFIXES)[::40]:
-        image = read_image(path)
-        assert image.ndim == 3
-        assert image.size
-    drive = next((root / "DRIVE").rglob("*_training.tif"))
-    assert read_image(drive).shape == (584, 565, 3)
-    voc = next((root / "VOC2012" / "SegmentationClass").glob("*.png"))
-    assert set(np.unique(read_labels(voc))) <= {*range(21), 255}

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import standin
 from spx_cli import pool
+from waiting import wait_until
 
 SCRIPT = "import pathlib, standin; from spx_cli.pool import spread\n"
 
@@ -45,13 +45,6 @@ def session(leader):
         if int(sid) == leader and state != "Z" and int(place.name) != leader:
             found.append(int(place.name))
     return found
-
-
-def wait_until(true, seconds=120):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "took too long"
-        time.sleep(0.01)
 
 
 def test_a_script_without_a_main_guard_is_told_so_once(start):
