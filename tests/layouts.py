@@ -40,6 +40,3 @@ def write_mat(path, *truths):
     for i, truth in enumerate(truths):
         cells[0, i] = {"Segmentation": truth.astype(np.uint16), "Boundaries": np.zeros(truth.shape, np.uint8)}
     savemat(path, {"groundTruth": cells}, do_compression=True)
-
-
-# The samples at hand, each in its official layout

@@ -35,6 +35,3 @@ def tree(folder):
 
 def statuses(records):
     return [record.status for record in records]
-
-
-# --- inputs

@@ -102,9 +102,6 @@ def test_max_failures_stops_the_run(photos, allowed, seen):
     assert failures == seen
 
 
-# --- groups, order and memory
-
-
 def test_images_of_one_size_are_segmented_together(photos):
     for i in range(5):
         picture(photos / f"wide{i}.png", size=(4, 16), seed=i)
@@ -142,18 +139,12 @@ def test_a_method_object_is_used_as_it_is(photos):
     assert method.__dict__["calls"] == 5
 
 
-# --- resume
-
-
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_gives_the_same_bytes_twice(photos, format):
     segment("photos", "one", format=format)
     segment("photos", "two", format=format)
     assert tree("one") == tree("two")
     assert len(tree("one")) == 5
-
-
-# --- processes
 
 
 def test_workers_give_the_same_bytes(photos):

@@ -127,9 +127,6 @@ def test_names_in_lists_are_bytes(tmp_path):
     assert os.fsencode(read_list(str(tmp_path / "list"))[0]) == b"caf\xe9.png"
 
 
-# --- plans
-
-
 def test_one_image_goes_beside_you(photos):
     (record,) = segment("photos/a.png", overlay="mean")
     assert (record.output, record.overlay) == ("a.labels.png", "a.overlay.png")
@@ -235,6 +232,3 @@ def test_existing_outputs_are_kept_unless_overwrite(photos):
 def test_dry_run_touches_nothing(photos):
     assert statuses(segment("photos", "out", dry_run=True)) == ["planned"] * 5
     assert not Path("out").exists()
-
-
-# --- failures

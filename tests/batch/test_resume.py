@@ -124,6 +124,3 @@ def test_kill_and_resume_gives_the_bytes_of_an_undisturbed_run(tmp_path, jobs):
     subprocess.run(cut, env=environment, check=True, stdout=subprocess.DEVNULL)
     whole = {name: data for name, data in tree(tmp_path / "cut").items() if not name.endswith(".part")}
     assert whole == tree(tmp_path / "whole")
-
-
-# Files in parts

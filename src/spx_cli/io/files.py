@@ -25,7 +25,7 @@ try:
 except ImportError:  # Windows, where nothing is swept
     fcntl = None  # type: ignore[assignment]
 
-# Everything Pillow, tifffile, SciPy and NumPy were seen to raise on damaged files (tests/test_io_damaged.py feeds them some).
+# Everything Pillow, tifffile, SciPy and NumPy were seen to raise on damaged files: tests/test_io_damaged.py has some.
 DAMAGE = (
     ArithmeticError,
     AssertionError,
