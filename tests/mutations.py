@@ -279,19 +279,19 @@ MUTATIONS = (
         "training/loop.py",
         "(1 + math.cos(math.pi * fall))",
         "(1 - math.cos(math.pi * fall))",
-        "test_training.py -k rate",
+        "training -k rate",
     ),
     Mutation(
         "training/state.py",
         '"rng": torch.get_rng_state(),\n            "cuda',
         '"rng": torch.Generator().get_state(),\n            "cuda',
-        "test_training.py -k 'alike'",
+        "training -k 'alike'",
     ),
     Mutation(
         "training/samples.py",
         "range(first, first + recipe.batch_size)",
         "range(first + 1, first + 1 + recipe.batch_size)",
-        "test_training.py -k positions",
+        "training -k positions",
     ),
     Mutation("weights/__init__.py", "if owner != method:", 'if owner == "":', "test_weights.py"),
     Mutation(
