@@ -22,7 +22,7 @@ from typing import Any
 ROOT, PROGRAM = Path(__file__).parents[1], Path(__file__).with_name("cuda_parts.py")
 # Name and seconds of each part, in order of importance. "warm" compiles all kernels, in several processes at once.
 PARTS = {
-    "warm": 60, "tests": 100, "slic": 20, "ssn": 25, "sin": 25, "fcn": 25, "folder": 100,
+    "warm": 60, "tests": 140, "slic": 20, "ssn": 25, "sin": 25, "fcn": 25, "folder": 100,
     "train ssn": 40, "train sin": 30, "train fcn": 30, "train elm": 40, "scores": 25,
 }  # fmt: skip
 ALL = 360  # seconds, for all parts together
@@ -88,7 +88,7 @@ def command(options: argparse.Namespace, part: str) -> list[str]:
 def tests() -> list[list[str]]:
     """Return commands that run the tests side by side."""
     words = "-m pytest -q -m gpu -W default --durations=6 -p no:cacheprovider tests/test_gpu.py"
-    shared = ("triton or soft_association", "contract", "agree_on_photos", "odd_sizes")
+    shared = ("triton or soft_association", "contract", "agree_on_photos", "odd_sizes", "training or checkpoint")
     rest = " and ".join(f"not ({names})" for names in shared)
     return [[sys.executable, *words.split(), "-k", names] for names in (*shared, rest)]
 
