@@ -17,7 +17,7 @@ from typing import Any
 LEARNED = ("sin", "ssn", "fcn", "elm")
 # Method, processes and arithmetic with which a folder is segmented.
 FOLDERS = (
-    ("sin", 1, "float32"), ("sin", 4, "float32"), ("sin", 4, "tf32"), ("sin", 8, "tf32"), ("fcn", 4, "tf32"),
+    ("sin", 1, "float32"), ("sin", 4, "float32"), ("sin", 8, "float32"), ("sin", 4, "tf32"), ("fcn", 4, "tf32"),
     ("slic", 4, ""), ("ssn", 4, "tf32"),
 )  # fmt: skip
 ROWS = "cuda.jsonl"

@@ -89,7 +89,7 @@ MUTATIONS = (
     Mutation("methods/_spixelnet.py", "% grid.columns + place[1] // CELL", "% grid.columns", "test_fcn.py"),
     Mutation("methods/fcn.py", "_REACH = 96", "_REACH = 32", "test_fcn.py"),
     Mutation("methods/elm.py", "smaller = size if scale >= 1 else", "smaller = size if scale > 0 else", "test_elm.py"),
-    Mutation("methods/elm.py", "contours[:, -1] = [one.contours", "contours[:, 0] = [one.contours", "test_elm.py"),
+    Mutation("methods/elm.py", "contours[-1] = cells.contours", "contours[0] = cells.contours", "test_elm.py"),
     Mutation("__main__.py", '"OMP_WAIT_POLICY" not in', '"OMP_WAIT_POLICY" in', "test_architecture.py"),
     Mutation(
         "methods/_merging.py", "    if made_for != seen:", "    if made_for[:2] != seen[:2]:", "test_merge_weights.py"

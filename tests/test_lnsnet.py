@@ -91,6 +91,12 @@ def test_their_checkpoint_is_converted(reference, tmp_path, capsys):
     assert create("lnsnet", weights=str(out)).load().grm.memory.eq(1).all()
 
 
+def test_the_authors_mode_knows_bfloat16():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    labels = create("lnsnet", authors=True, precision="bfloat16", device="cpu").assign(image, 20).labels
+    assert labels.shape == (40, 60)
+
+
 def test_the_authors_mode_refuses_what_their_grid_cannot(tmp_path):
     method, network = fresh(authors=True)
     with pytest.raises(ParameterError, match="no grid of 100 cells for 40x4 pixels"):

@@ -120,6 +120,16 @@ def test_wards_cost(regions, n_regions, channels, scales):
     assert np.array_equal(into[regions], expected)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_wards_cost_of_regions_of_many_sizes(seed):
+    rng = np.random.default_rng(seed)
+    regions, _ = components(np.kron(rng.integers(0, 4, (6, 6)), np.ones((3, 3), np.int32)))
+    features = rng.normal(size=(*regions.shape, 3)).astype(np.float32)
+    into = merge(region_graph(regions, features), 3, Judge.ward())
+    expected = naive_merge(regions, 3, lambda labels, pair: naive_ward(labels, pair, features, None))
+    assert np.array_equal(into[regions], expected)
+
+
 @given(maps_of_regions, st.integers(0, 2), st.booleans())
 def test_inputs(regions, scales, embedded):
     pictures = picture(regions, scales, embedded)

@@ -95,7 +95,8 @@ def evaluate(
     given = [methods] if isinstance(methods, str | Method) else methods
     counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
     folders = [labels] if isinstance(labels, str | Path) else labels
-    sources = make_sources(given, counts, folders, native_count=chosen.native_count, contours=chosen.contours)
+    along, where = chosen.contours, chosen.guide_device
+    sources = make_sources(given, counts, folders, native_count=chosen.native_count, contours=along, device=where)
     scoring = Scoring.of(open_data(chosen.layout, data, chosen.split, chosen), sources, chosen)
     if conditions is not None:
         conditions.check(scoring.settings())
@@ -182,7 +183,8 @@ def benchmark(
             papers.open_flow(Path(flow))  # before the work
     elif flows:
         raise ParameterError("folders of flow are for the preset papers")
-    sources = make_sources(given, counts, native_count=chosen.native_count, contours=chosen.contours)
+    along, where = chosen.contours, chosen.guide_device
+    sources = make_sources(given, counts, native_count=chosen.native_count, contours=along, device=where)
     ours = [source.name for source in sources]
     for peer in open_peers(tuple(peers)):
         sources.append(Segmenter(peer.peer, peer, tuple(dict.fromkeys(counts)), True, peer.identity()))

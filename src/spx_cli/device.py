@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,20 @@ def pick(name: str) -> "torch.device":
     return device
 
 
+def of(method: object) -> str:
+    """Return the name of the device that a method works on, by what it is; cpu where it knows no other."""
+    name: str = getattr(method, "device", "cpu")
+    return str(pick(name)) if name == "auto" else name
+
+
+def processes(asked: int, methods: Iterable[object]) -> int:
+    """Return how many processes to start: as many as asked for; for 0 one for each core, or for _CORES with a GPU."""
+    on_gpu = not asked and any(of(method).startswith("cuda") for method in methods)
+    return asked or max(1, cores() // (_CORES if on_gpu else 1))
+
+
+# Each process has its networks, and what they compute, in the memory of the GPU; beyond four, 16 cores gain little.
+_CORES = 4
 _turn = threading.RLock()
 
 
@@ -81,21 +96,24 @@ def within_memory() -> Iterator[None]:
     """Raise OutOfMemory in place of whatever says that the memory of a GPU does not suffice."""
     import torch
 
-    full = ""
     try:
         yield
     except RuntimeError as error:
         if not lacks_memory(error):
             raise
-        full = str(error).splitlines()[0].split(". ")[0]
-    if full:  # here the failed attempt holds no memory any more
+        traceback.clear_frames(error.__traceback__)  # the failed attempt holds no memory any more
         torch.cuda.empty_cache()
-        raise OutOfMemory(full)
+        lines = str(error).splitlines()
+        said = next(line for line in lines if any(words in line for words in _NO_MEMORY))
+        raise OutOfMemory(said.split(". ")[0]) from None
 
 
 def lacks_memory(error: RuntimeError) -> bool:
     """Return whether an error says that the memory of a GPU does not suffice: in PyTorch's words or its libraries'."""
-    return any(words in str(error) for words in ("out of memory", "_ALLOC_FAILED"))
+    return any(words in str(error) for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("out of memory", "_ALLOC_FAILED")
 
 
 @cache

@@ -53,7 +53,6 @@ class FileOptions(ReadOptions):
     jobs: int = option(
         1, "Worker processes; 0: one for each core, with a GPU for four.", "--jobs", "-j", metavar="N", ge=0, le=10_000
     )
-    batch_size: int | None = option(None, "Images of one size that are worked on together.", ge=1, le=4096)
     overwrite: bool = option(
         False, "Replace outputs that exist; without it they stop the run at its start.", "--overwrite"
     )
@@ -98,6 +97,7 @@ class SegmentOptions(FileOptions):
         "--contours",
         metavar="NAME|PATH",
     )
+    guide_device: str | None = option(None, "Where a network that guides works, if not where the method does.")
     overlay: str | None = option(
         None, "Also write a picture: boundaries, mean, random or side-by-side.", "--overlay", metavar="MODE"
     )
@@ -220,7 +220,8 @@ class EvaluateOptions(DataOptions):
 
     native_count: bool = option(False, "Keep the count that a method itself yields.", "--native-count")
     contours: str | None = option(None, "Along what methods merge regions, as in SegmentOptions.")
-    protocol: str = option("stutz", "stutz, seal, lnsnet, sen or rim.", "--protocol", metavar="NAME")
+    guide_device: str | None = option(None, "Where a network that guides works, if not where the methods do.")
+    protocol: str = option("stutz", "stutz, scn, seal, lnsnet, sen or rim.", "--protocol", metavar="NAME")
     metrics: tuple[str, ...] | None = option(
         None,
         "asa, br, ue_np, ...; several with commas. [default: the protocol's]",

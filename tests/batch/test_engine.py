@@ -20,6 +20,7 @@ from spx_cli.batch.manifest import Manifest
 from spx_cli.batch.plan import LABELS, plan
 from spx_cli.errors import WeightsError
 from spx_cli.io import FORMATS, read_labels
+from spx_cli.methods import create
 from spx_cli.options import SegmentOptions
 from spx_cli.pool import spread
 from standin import StandIn
@@ -244,8 +245,8 @@ def test_a_file_may_go_to_the_method_in_parts(photos, batch_size):
 
 
 def test_a_gpu_has_a_process_for_four_cores(photos, monkeypatch):
-    monkeypatch.setattr(SegmentJob, "device", "cuda:0")
-    monkeypatch.setattr(engine, "cores", lambda: 16)
+    monkeypatch.setattr(StandIn, "device", "cuda:0", raising=False)
+    monkeypatch.setattr("spx_cli.device.cores", lambda: 16)
     asked = []
 
     def instead(job, tasks, begin, jobs, executor):
@@ -256,3 +257,24 @@ def test_a_gpu_has_a_process_for_four_cores(photos, monkeypatch):
     for jobs in (0, 3):
         segment(photos, f"out{jobs}", jobs=jobs)
     assert asked == [4, 3]
+
+
+def test_workers_get_whole_groups(tmp_path):
+    for i in range(70):
+        picture(tmp_path / f"in/{i:02}.png", seed=i)
+
+    class Kept(ThreadPoolExecutor):
+        def submit(self, function, portion):
+            sizes.append(len(portion))
+            return super().submit(function, portion)
+
+    sizes = []
+    with Kept(1) as executor:
+        segment(tmp_path / "in", tmp_path / "out", jobs=1, batch_size=3, executor=executor)
+    assert sum(sizes) == 70
+    assert {size % 3 for size in sizes[:-1]} == {0}
+
+
+def test_a_guide_works_where_it_is_told_to(photos):
+    assert segment_files("snic", photos, "out", contours="fcn", guide_device="cpu").job.guide.method.device == "cpu"
+    assert segment_files(create("ssn", device="cpu"), photos, "out", contours="fcn").job.guide.method.device == "cpu"

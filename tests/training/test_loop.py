@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import types
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar
 
@@ -189,3 +190,22 @@ def test_rate():
 def test_what_decays(decay, count):
     optimizer = make_optimizer(Trainee().build(), replace(RECIPE, decay=decay, weight_decay=0.1))
     assert sum(len(group["params"]) for group in optimizer.param_groups if group["weight_decay"]) == count
+
+
+def test_nobody_waits_for_a_batch_in_his_turn(tmp_path, monkeypatch):
+    """What makes batches may need turns on the same GPU: a network that guides, say."""
+    turns, real = threading.Lock(), make_batch
+
+    @contextmanager
+    def turn(*args, **options):
+        with turns:
+            yield
+
+    def make(*args):
+        assert turns.acquire(timeout=30)
+        turns.release()
+        return real(*args)
+
+    monkeypatch.setattr("spx_cli.training.loop.turn", turn)
+    monkeypatch.setattr("spx_cli.training.feed.make_batch", make)
+    assert run(tmp_path, replace(RECIPE, steps=3, validate_every=0))

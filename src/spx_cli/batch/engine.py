@@ -20,12 +20,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from spx_cli import params
+from spx_cli import device, params
 from spx_cli.batch.job import Failure, Job, Result, SegmentJob, entry_of
 from spx_cli.batch.manifest import Made, Manifest
 from spx_cli.batch.plan import LABELS, Plan, Task, plan
 from spx_cli.contours.guide import open_guide
-from spx_cli.device import pick
 from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError, is_interrupt
 from spx_cli.io import FORMATS, MAX_PIXELS, read_picture, sweep
 from spx_cli.io.remarks import Remarks, Traits
@@ -50,8 +49,6 @@ _CUDA_GROUPS = 3
 # What a worker gets at a time lasts about so long: little to lose, enough to overlap one image with the next; on a GPU
 # one group of images with the next.
 _PORTION_SECONDS, _CUDA_PORTION_SECONDS = 0.1, 1.0
-# Each process has its networks, and what they compute, in the memory of the GPU; beyond four, 16 cores gain little.
-_CORES_PER_CUDA_JOB = 4
 # Images of one size that a GPU gets together, unless the caller says otherwise.
 _CUDA_BATCH = 16
 
@@ -152,8 +149,7 @@ class Run:
                 manifest.begin(task.output, recipe)
             return task
 
-        gpu = self.job.device.startswith("cuda")
-        jobs = self.job.options.jobs or (max(1, cores() // _CORES_PER_CUDA_JOB) if gpu else cores())
+        jobs = device.processes(self.job.options.jobs, self.job.methods)
         if self.executor is None and (jobs == 1 or len(tasks) == 1):
             return _in_threads(self.job, map(begin, tasks))
         return _in_processes(self.job, tasks, begin, jobs, self.executor)
@@ -189,16 +185,15 @@ def segment_files(
     size = options.batch_size or _usual_batch(method)
     guide = None
     if options.contours is not None:
-        guide = open_guide(options.contours, device=getattr(method, "device", None))
+        guide = open_guide(options.contours, device=options.guide_device or getattr(method, "device", None))
         guide = guide.among([entry for task in planned.tasks if (entry := entry_of(task))])
     job = SegmentJob(method, replace(options, format=planned.format, batch_size=size), method.identity(), guide)
     return Run(job=job, plan=planned, executor=executor)
 
 
 def _usual_batch(method: Method) -> int:
-    device: str = getattr(method, "device", "cpu")
-    device = str(pick(device)) if device == "auto" else device
-    return _CUDA_BATCH if device.startswith("cuda") else 1
+    alone = type(method).segment_batch is Method.segment_batch  # it gains nothing from company
+    return _CUDA_BATCH if not alone and device.of(method).startswith("cuda") else 1
 
 
 @contextmanager
@@ -230,7 +225,7 @@ def _in_threads(job: Job[Any], tasks: Iterator[Task]) -> Generator[_Outcome]:
     With a GPU others work, too: it works on one group while the CPU finishes the one before.
     """
     job = replace(job, method=resident(job.method, job.identity))
-    gpu, size = job.device.startswith("cuda"), job.options.batch_size or 1
+    gpu, size = job.device.startswith("cuda"), job.together
     ahead = _CUDA_GROUPS * size + 1 if gpu else size + 1
     groups: dict[tuple[int, ...], list[_Part]] = {}
     making: deque[Future[list[_Made]]] = deque()
@@ -299,13 +294,14 @@ def _in_processes(
     job: Job[Any], tasks: Sequence[Task], begin: Callable[[Task], Task], jobs: int, executor: Executor | None
 ) -> Generator[_Outcome]:
     """Deal tasks out to workers, several at a time where they are quick, so that a worker can overlap them too."""
+    size = job.together
     fastest, lasting = inf, _CUDA_PORTION_SECONDS if job.device.startswith("cuda") else _PORTION_SECONDS
 
     def portions() -> Iterator[Sequence[Task]]:
         start = 0
         while start < len(tasks):
             share = min(lasting / fastest, (len(tasks) - start) / (4 * jobs))
-            portion = tasks[start : start + max(job.options.batch_size or 1, int(share))]
+            portion = tasks[start : start + max(1, int(share / size)) * size]
             for task in portion:
                 begin(task)
             yield portion

@@ -9,13 +9,12 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from spx_cli import params
+from spx_cli import device, params
 from spx_cli._version import __version__
 from spx_cli.batch.manifest import Made
 from spx_cli.batch.plan import Task
-from spx_cli.contours.guide import Guide
+from spx_cli.contours.guide import Guide, taking_part
 from spx_cli.datasets import Entry
-from spx_cli.device import pick
 from spx_cli.io import write_image, write_labels
 from spx_cli.methods.base import Along, Method
 from spx_cli.options import FileOptions, SegmentOptions
@@ -37,7 +36,8 @@ class Result:
     """What became of one input.
 
     output, overlay : paths; for a failed input those that were planned, '' where there was no plan.
-    seconds : the method alone, without decoding and encoding; for a group of images the share of each.
+    seconds : the method alone, without decoding and encoding; for a group of images the share of each. On a GPU groups
+        wait for each other, and the waiting counts.
     exit_code : what the error alone would make a command return; 0 where there is none.
     """
 
@@ -78,8 +78,17 @@ class Job(ABC, Generic[Options]):
     @property
     def device(self) -> str:
         """Where the method works."""
-        device: str = getattr(self.method, "device", "cpu")
-        return str(pick(device)) if device == "auto" else device
+        return device.of(self.method)
+
+    @property
+    def methods(self) -> Sequence[Method]:
+        """All methods that have a part in it."""
+        return [self.method]
+
+    @property
+    def together(self) -> int:
+        """How many images of one size are worked on together."""
+        return 1
 
     def parts(self, image: Image) -> Sequence[Image]:
         """Return what goes to the method of the image of a file: all of it, unless a job works on tiles."""
@@ -152,6 +161,16 @@ class SegmentJob(Job[SegmentOptions]):
     """A label map is made of every image."""
 
     guide: Guide | None = None
+
+    @property
+    def methods(self) -> Sequence[Method]:
+        """All methods that have a part in it."""
+        return taking_part(self.method, self.guide)
+
+    @property
+    def together(self) -> int:
+        """How many images of one size are worked on together."""
+        return self.options.batch_size or 1
 
     def make(self, images: Sequence[Image], tasks: Sequence[Task]) -> Sequence[Labels]:
         """Return the label maps of images of one size."""

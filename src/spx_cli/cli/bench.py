@@ -115,7 +115,7 @@ def bench(
     radius, slack = _reports.tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
     also = tuple(name for name in conditions.metrics if name not in SPEED_METRICS)
-    options = replace(options, tolerance=radius, also=also, cached=True, contours=contours)
+    options = replace(options, tolerance=radius, also=also, cached=True, contours=contours, guide_device=device)
     if images is not None:
         if options.layout != "folder" or options.split:
             raise ParameterError("--layout and --split are about --data")

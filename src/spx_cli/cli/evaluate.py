@@ -115,8 +115,8 @@ def evaluate(
         raise ParameterError(
             "--curve, --thresholds and --regions are about contour maps; name their folder with --contours"
         )
-    along = contours[0] if contours else None
-    options = replace(options, tolerance=radius, also=conditions.metrics, cached=True, contours=along)
+    options = replace(options, contours=contours[0] if contours else None, guide_device=device)
+    options = replace(options, tolerance=radius, also=conditions.metrics, cached=True)
 
     names = method or ([] if labels else ["slic"])
     if param and len(names) != 1:

@@ -38,8 +38,7 @@ def segment(
     log_to_stderr(verbose=verbose, quiet=quiet)
     chosen = _options.make_method(method, param, device=device, seed=seed, weights=weights)
     sources = (inputs or []) + (read_list(from_file, null=null) if from_file else [])
-    if fail_fast:
-        options = replace(options, max_failures=0)
+    options = replace(options, guide_device=device, max_failures=0 if fail_fast else options.max_failures)
     if out == "-":
         if as_json or options.overlay or options.resume or options.dry_run:
             raise ParameterError(

@@ -116,6 +116,11 @@ class FileGuide:
 Guide = Habit | NetworkGuide | FileGuide
 
 
+def taking_part(method: Method, guide: Guide | None) -> list[Method]:
+    """Return a method and, where there is one, the network that guides it."""
+    return [method, guide.method] if isinstance(guide, NetworkGuide) else [method]
+
+
 def open_guide(source: str | Path | Method, *, device: str | None = None) -> Guide:
     """Return what guides: a method that sees contours, a folder or file of contour maps, `edges` of colour, or `none`.
 

@@ -18,6 +18,7 @@ from spx_cli.contours.hierarchy import RegionCounts, RegionScores, region_counts
 from spx_cli.contours.maps import Maker
 from spx_cli.contours.thinning import segment_boundary
 from spx_cli.datasets import Dataset, Entry, Sample
+from spx_cli.device import processes
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.evaluation.document import SCHEMA, Failure, Outcome, Row
 from spx_cli.evaluation.work import Progress, Scored, digest, score_all
@@ -148,6 +149,7 @@ class BoundaryScoring:
             partial(_subject, sources=self.sources),
             lean.score,
             self.options,
+            jobs=processes(self.options.jobs, [maker.source.method for maker in makers]),
             settings=settings,
             key=self.key(),
             progress=progress,

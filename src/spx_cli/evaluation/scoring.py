@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from spx_cli import metrics as measures
 from spx_cli._version import __version__
+from spx_cli.contours.guide import taking_part
 from spx_cli.datasets import DATASETS, READ_OPTIONS, Dataset, Entry, Sample, open_dataset
+from spx_cli.device import processes
 from spx_cli.errors import DataError, DeviceError, MissingExtra, ParameterError, SpxError, WeightsError
 from spx_cli.evaluation.document import SCHEMA, Document, Failure, Row, at_count, summarise
 from spx_cli.evaluation.sources import Map, Segmenter, Source
@@ -145,6 +147,7 @@ class Scoring:
             partial(_subject, sources=self.sources),
             lean.score,
             options,
+            jobs=processes(options.jobs, [method for s in segmenters for method in taking_part(s.method, s.guide)]),
             settings={**settings, **self._made()},
             key=self.key(),
             progress=progress,

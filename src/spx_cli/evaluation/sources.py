@@ -165,10 +165,12 @@ def make_sources(
     *,
     native_count: bool = False,
     contours: str | None = None,
+    device: str | None = None,
 ) -> list[Source]:
     """Return the sources of label maps: each method at all counts, and the folders of maps made elsewhere.
 
     contours : what guides the methods, as `open_guide` takes it; one network serves them all.
+    device : where that network works; by default where the first method does.
 
     Raises ParameterError for anything but whole numbers from 1, of Python or NumPy.
     """
@@ -177,6 +179,7 @@ def make_sources(
             raise ParameterError(f"the number of superpixels must be a whole number of at least 1, not {count!r}")
     wanted = tuple(dict.fromkeys(map(int, counts)))
     made = [create(method) if isinstance(method, str) else method for method in methods]
-    guide = None if contours is None else open_guide(contours)
+    device = device or next((found for method in made if (found := getattr(method, "device", None))), None)
+    guide = None if contours is None else open_guide(contours, device=device)
     segmenters: list[Source] = [Segmenter(m.name, m, wanted, native_count, m.identity(), guide) for m in made]
     return segmenters + [LabelFolder(folder) for folder in labels]

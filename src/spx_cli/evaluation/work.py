@@ -13,7 +13,7 @@ from spx_cli.evaluation.ledger import Ledger, cache_file
 from spx_cli.io.files import files_digest
 from spx_cli.io.remarks import Remarks, Traits
 from spx_cli.options import DataOptions
-from spx_cli.pool import cores, spread
+from spx_cli.pool import spread
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def score_all(
     score: Callable[[T], Scored],
     options: DataOptions,
     *,
+    jobs: int,
     settings: Mapping[str, Any],
     key: str,
     progress: Progress,
@@ -58,7 +59,7 @@ def score_all(
     ledger = Ledger(settings, kept, resume=options.resume)
     try:
         with closing(Remarks()) as remarks:
-            _fill(ledger, entries, subject_of, score, options.jobs or cores(), progress, remarks)
+            _fill(ledger, entries, subject_of, score, jobs, progress, remarks)
     except (KeyboardInterrupt, SystemError) as error:
         if kept and is_interrupt(error):
             _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)

@@ -91,7 +91,9 @@ def run(
                 return _fetch(graphs.run(key, infer, x), where)
             return _fetch(infer(x), where)
     except OutOfMemory:
-        graphs.clear()
+        with device.turn(where):  # another thread may be at the graphs
+            graphs.clear()
+            torch.cuda.empty_cache()
         raise
 
 

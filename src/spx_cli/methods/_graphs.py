@@ -73,8 +73,9 @@ class Graph:
                 function(*self._given)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may prepare their own batches meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        # Other threads may prepare their own batches meanwhile. The stream is of this device: that which PyTorch would
+        # take is of the first device of the process.
+        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
             self._outputs = function(*self._given)
 
     def __call__(self, *tensors: Tensor) -> Sequence[Tensor]:

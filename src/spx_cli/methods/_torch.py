@@ -96,7 +96,7 @@ class TorchMethod(Method):
 
     def placed(self) -> Self:
         """Return an equal method that names its device by what it is, not as asked for."""
-        return self if self.bound or self.device != "auto" else replace(self, device=str(device.pick("auto")))
+        return self if self.bound else super().placed()
 
     def weights_identity(self) -> str:
         """Return in words what the weights behind the parameters are, by content; '' where there are none."""
@@ -293,7 +293,8 @@ class TorchMethod(Method):
         """Return a copy that segments with the present weights of `network`, as training does to validate."""
         bound = replace(self)
         where = next((p.device for p in network.parameters()), torch.device("cpu"))
-        bound.__dict__.update(network=self._ready(copy.deepcopy(network), where), _bound=True)
+        with device.within_memory():
+            bound.__dict__.update(network=self._ready(copy.deepcopy(network), where), _bound=True)
         return bound
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:

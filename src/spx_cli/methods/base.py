@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 from typing import ClassVar, Self
 
 import numpy as np
 
-from spx_cli import params
+from spx_cli import device, params
 from spx_cli.color import rgb_to_lab
 from spx_cli.errors import ImageError, ParameterError
 from spx_cli.methods._merging import LOSS, WARD, judge_for, merge_identity
@@ -118,7 +118,7 @@ class Method(ABC):
 
     def placed(self) -> Self:
         """Return an equal method that names its device by what it is, not as asked for."""
-        return self
+        return replace(self, device=device.of(self)) if getattr(self, "device", None) == "auto" else self  # type: ignore[call-arg]
 
     def weights_identity(self) -> str:
         """Return in words what the weights behind the parameters are, by content; '' where there are none."""

@@ -6,9 +6,9 @@ contours at three scales and cells as FCN does. What merges are the cells of FCN
 keep less of the borders, about .004 of ASA on BSDS500 val. FCN's contours are a fourth scale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import sqrt
 from typing import NamedTuple, cast
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spx_cli import device
 from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods import create
@@ -97,20 +98,29 @@ class ELM(TorchMethod):
 
     def assign_batch(self, images: Sequence[Image], n_segments: int) -> list[Assignment]:
         """Return the cells of FCN, with the contours of both networks and the embedding along which to merge them."""
+        return [task() for task in self.tasks(images, n_segments)]
+
+    def tasks(self, images: Sequence[Image], n_segments: int) -> Sequence[Callable[[], Assignment]]:
+        """Return for each image what is left to do on the CPU for its assignment."""
         height, width = size = images[0].shape[:2]
-        fine = self._fine.assign_batch(images, n_segments)
+        fine = self._fine.tasks(images, n_segments)
         scale = sqrt(LARGEST * n_segments / (self.oversegmentation * height * width))
         smaller = size if scale >= 1 else (max(1, round(scale * height)), max(1, round(scale * width)))
         strength, embedding = self._look([i if smaller == size else resize_image(i, smaller) for i in images])
-        contours = np.empty((len(images), len(SCALES) + 1, *size), np.float32)
-        contours[:, :-1] = resized(strength, size)
-        contours[:, -1] = [one.contours for one in fine]
         square = 1  # side of the largest squares of the image of each of which the network saw a pixel
         while all(2 * square * new <= old for old, new in zip(size, smaller, strict=True)):
             square *= 2
-        embedding = resized(embedding, (-(-height // square), -(-width // square)))
-        vectors = np.ascontiguousarray(embedding.transpose(0, 2, 3, 1))
-        return [one._replace(contours=c, embedding=v) for one, c, v in zip(fine, contours, vectors, strict=True)]
+        coarse = -(-height // square), -(-width // square)
+
+        def complete(i: int) -> Assignment:
+            cells = fine[i]()
+            contours = np.empty((len(SCALES) + 1, *size), np.float32)
+            contours[:-1] = resized(strength[i : i + 1], size)[0]
+            contours[-1] = cells.contours
+            vectors = np.ascontiguousarray(resized(embedding[i : i + 1], coarse)[0].transpose(1, 2, 0))
+            return cells._replace(contours=contours, embedding=vectors)
+
+        return [partial(complete, i) for i in range(len(images))]
 
     def _look(self, images: Sequence[Image]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the contours (B, S, H, W) and the embedding (B, D, H, W) of images, of large ones piece by piece."""
@@ -118,7 +128,7 @@ class ELM(TorchMethod):
         contours = np.empty((len(images), len(SCALES), *size), np.float32)
         embedding = np.empty((len(images), self.embedding, *size), np.float32)
         for (y, x), around, (below, right) in pieces(size):
-            with torch.inference_mode():
+            with device.turn(self.where, self.precision), torch.inference_mode():
                 seen = stack([np.ascontiguousarray(image[around]) for image in images], self.where)
                 out: Outputs = self.network(normalise(padded(seen, CELL)))
                 full = out.contours[0].shape[1:]

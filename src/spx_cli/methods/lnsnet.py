@@ -240,7 +240,9 @@ def authors_seeds(
     )
     y, x = np.divmod((y[:, None] * width + x).astype(np.int64), width)
     if kind == "network":
-        shifts = network.seeds(features, Grid(height, width, rows, columns))[0].numpy()
+        weight = next(network.parameters())
+        seen = features.to(weight.device, weight.dtype)
+        shifts = network.seeds(seen, Grid(height, width, rows, columns))[0].float().cpu().numpy()
         y, x = np.floor(y + shifts[0] * cell_y), np.floor(x + shifts[1] * cell_x)
     return y.clip(0, height - 1).astype(np.int64).ravel(), x.clip(0, width - 1).astype(np.int64).ravel()
 

@@ -35,7 +35,7 @@ class ManifoldSLIC(Method):
     iterations: int = param(12, "rounds of k-means", ge=1, le=1000)
 
     def assign(self, image: Image, n_segments: int) -> Assignment:
-        """Return the map of the nearest centres, connected; as many regions as seeds."""
+        """Return the map of the nearest centres; it may be disconnected."""
         height, width, _ = image.shape
         planes = lab_planes(image)
         rows, columns = grid_shape((height, width), n_segments)

@@ -86,11 +86,12 @@ class RIM(Method):
     def cluster(self, image: Image, n_segments: int, seed: int) -> NDArray[np.int64]:
         """Return the cluster of each pixel, (H, W), 0 to n_segments - 1, that weights drawn from `seed` end with."""
         where = device.pick(self.device)
-        pixels = torch.from_numpy(np.array(image)).to(where).permute(2, 0, 1)[None].float()
         # layers draw weights from the caller's numbers before ours replace them
         with torch.random.fork_rng(devices=[]):
-            network = RIMNet(n_segments, torch.Generator().manual_seed(seed)).to(where)
+            network = RIMNet(n_segments, torch.Generator().manual_seed(seed))
         with device.turn(where):
+            network = network.to(where)
+            pixels = torch.from_numpy(np.array(image)).to(where).permute(2, 0, 1)[None].float()
             self.optimise(network, pixels)
             with torch.inference_mode():
                 seen = shrink(pixels, LARGEST / n_segments) if self.quick else pixels

@@ -17,9 +17,10 @@ from spx_cli.training.samples import Pairs, make_batch
 
 
 class Fed(NamedTuple):
-    """A batch on the device.
+    """A batch.
 
-    images : uint8 (B, 3, H, W), channels_last. truth : int64 (B, H, W), float32 (B, [2,] H, W), or None.
+    images : uint8 (B, 3, H, W), channels_last. truth : int64 (B, H, W), on its way to a GPU perhaps int16; float32
+    (B, [2,] H, W); or None.
     bound : all labels of truth are below; 1 where there are none.
     """
 
@@ -52,13 +53,20 @@ class Feed:
         self._pool.shutdown(cancel_futures=True)
 
     def batch(self) -> Fed:
-        """Return the next batch; on a GPU its copy is only queued."""
+        """Return the next batch, in the memory of the CPU.
+
+        Not to be waited for in one's turn on a GPU: a network that annotates or guides needs turns to make it.
+        """
         while len(self._queue) < self._workers + 2:
             self._queue.append(self._pool.submit(self._make, self._next))
             self._next += 1
         started = time.perf_counter()
         fed = self._queue.popleft().result()
         self.waited += time.perf_counter() - started
+        return fed
+
+    def on_device(self, fed: Fed) -> Fed:
+        """Return a batch on the device; a copy to a GPU is only queued."""
         if self._device.type == "cpu":
             return fed
         truth = None if fed.truth is None else fed.truth.to(self._device, non_blocking=True)

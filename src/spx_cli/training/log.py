@@ -46,7 +46,7 @@ class Log:
         self._path = out / LOG
         self._board: Any = None
         self._opened = _board(out) if tensorboard and world.rank == 0 else nullcontext()
-        self._watch = _Watch(world.device)
+        self._watch, self._writes = _Watch(world.device), world.rank == 0
         self._since, self._seconds = time.monotonic(), 0.0
 
     def __enter__(self) -> Self:
@@ -87,6 +87,8 @@ class Log:
     def add(self, step: int, ids: list[str], loss: Tensor, norm: Tensor) -> None:
         """Take the numbers of a step and its batch. Raises TrainingError where those that are read are not finite."""
         self._watch.add(step, ids, loss, norm)
+        if not self._writes:  # nobody will ask for a line
+            self._watch.losses.clear()
 
     def settle(self) -> None:
         """Read what is still to be read, before anyone relies on the weights; raises as `add` does."""

@@ -167,9 +167,10 @@ def _step(
 ) -> bool:
     """Take one step; return whether to stop, for all processes."""
     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.amp == "bf16")
+    fed = feed.batch()
     try:
         with turn(world.device, "tf32" if recipe.amp == "tf32" else "float32", tuned=True):
-            batch = feed.batch()
+            batch = feed.on_device(fed)
             method.before_step(state.network, state.step)
             with autocast, labels_below(batch.bound):
                 loss = method.loss(state.network, batch.images, batch.truth)

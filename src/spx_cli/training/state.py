@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spx_cli import weights
 from spx_cli._version import __version__
+from spx_cli.device import within_memory
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.io import atomic
 from spx_cli.io.files import DAMAGE
@@ -59,8 +60,9 @@ class State:
         network = method.build()
         if start is not None:
             fill(network, start, "to start from")
-        self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+        with within_memory():
+            self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+            self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, recipe)
         self._recipe = recipe
         self.step = 0

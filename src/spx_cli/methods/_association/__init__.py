@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spx_cli.device import lacks_memory
 from spx_cli.methods._association import compiled, plain
 from spx_cli.methods._association.grid import EPSILON, Grid, neighbours
 
@@ -188,6 +189,8 @@ def fused_kernels(device: torch.device) -> ModuleType | None:
         fused.hard_labels(torch.zeros(1, 9, 4, 4, device=device), grid).cpu()
         fused.cluster_labels(torch.zeros(1, 5, 4, 4, device=device), grid, 2).cpu()
     except Exception as error:  # no Triton, no C compiler for its launcher, an old card
+        if isinstance(error, RuntimeError) and lacks_memory(error):
+            raise
         _log.warning("Triton does not work here, superpixels take plain PyTorch: %s", error)
         return None
     return fused
