@@ -385,6 +385,35 @@ def test_render_refuses(spx, args, code, message):
     assert message in result.err
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.labels.png"])
+def test_render_replaces_no_input(spx, name):
+    picture("a.png")
+    spx("segment", "a.png", "-m", "standin", "-k", 4)
+    content = Path(name).read_bytes()
+    code, _, err = spx("render", "a.labels.png", "a.png", "-o", f"./{name}", "--overwrite")
+    assert (code, err.count("\n")) == (2, 1)
+    assert Path(name).read_bytes() == content
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_standard_output_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        ended = process("methods", "list", stdout=full, stderr=subprocess.PIPE)
+        _, error = ended.communicate(timeout=120)
+    assert (ended.returncode, error) == (1, b"spx: error: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_are_no_hindrance(tmp_path, closed):
+    command = f"'{sys.executable}' -m spx_cli segment a.png -m slic -k 4 {closed}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    picture(tmp_path / "a.png")
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, timeout=120, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "a.labels.png").is_file()
+
+
 def test_methods_list(spx):
     rows = [json.loads(line) for line in spx("methods", "list", "--json").out.splitlines()]
     assert [row["name"] for row in rows] == list(METHODS)

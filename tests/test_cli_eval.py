@@ -490,3 +490,17 @@ def test_a_range_for_the_images(spx, data, tmp_path):
     code, _, err = spx(*data, "--max-pixels", 700)
     assert code == 1
     assert "more than the limit of 700" in err
+
+
+def test_two_reports_do_not_share_a_file(spx, data):
+    code, _, err = spx(*data, "--json", "a.out", "--markdown", "./a.out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert not Path("a.out").exists()
+    assert spx(*data, "--json", os.devnull, "--markdown", os.devnull).code == 0
+
+
+def test_rows_replace_no_file_of_something_else(spx, data):
+    Path("notes.txt").write_text("mine\n")
+    code, _, err = spx(*data, "--rows", "notes.txt")
+    assert (code, err.count("\n")) == (1, 1)
+    assert Path("notes.txt").read_text() == "mine\n"

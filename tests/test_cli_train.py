@@ -71,6 +71,18 @@ def test_resume(folder, capsys):
     assert train(folder, "--steps", "2", "--resume") == 0
 
 
+def test_a_resumed_run_finds_its_data_again_and_has_steps_to_take(folder, capsys):
+    assert train(folder, "--steps", "2") == 0
+    assert train(folder, "--steps", "1", "--resume") == 2
+    assert "has taken 2 steps already, more than 1" in capsys.readouterr().err
+    path = next((folder / "images").iterdir())
+    with Image.open(path) as image:
+        turned = image.transpose(Image.Transpose.ROTATE_180)
+    turned.save(path)
+    assert train(folder, "--steps", "3", "--resume") == 2
+    assert "images or annotations have another content" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [

@@ -278,3 +278,18 @@ def test_workers_get_whole_groups(tmp_path):
 def test_a_guide_works_where_it_is_told_to(photos):
     assert segment_files("snic", photos, "out", contours="fcn", guide_device="cpu").job.guide.method.device == "cpu"
     assert segment_files(create("ssn", device="cpu"), photos, "out", contours="fcn").job.guide.method.device == "cpu"
+
+
+def test_what_came_to_be_since_the_start_is_not_replaced(photos):
+    run = segment_files(StandIn(), photos, "out", n_segments=4)
+    again = segment_files(StandIn(), photos, "out", n_segments=4)
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"somebody's")
+    results = {Path(r.output).name if "sub" not in r.output else "sub": r for r in run}
+    assert results["a.png"].status == "failed"
+    assert "since the start, and only --overwrite" in results["a.png"].error
+    assert results["b.png"].status == "done"
+    assert Path("out/a.png").read_bytes() == b"somebody's"
+    Path("out/a.png").unlink()
+    assert statuses(again) == ["done"] * 5  # the others hold just what they should
+    assert [path.name for path in Path("out").glob(".spx-*")] == [".spx-manifest.jsonl"]

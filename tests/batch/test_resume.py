@@ -28,6 +28,15 @@ def test_resume_passes_over_what_is_done(photos):
     assert tree("out") == first
 
 
+def test_resume_makes_anew_what_has_another_content(photos):
+    segment("photos", "out")
+    first = tree("out")
+    Path("out/a.png").write_bytes(b"")
+    Path("out/z.png").write_bytes(Path("photos/z.png").read_bytes())
+    assert sorted(statuses(segment("photos", "out", resume=True))) == ["done"] * 2 + ["skipped"] * 3
+    assert tree("out") == first
+
+
 @pytest.mark.parametrize("change", [{"n_segments": 5}, {"format": "npy"}, {"overlay": "mean"}, {"raw": True}])
 def test_resume_makes_anew_with_other_parameters(photos, change):
     segment("photos", "out")

@@ -99,6 +99,18 @@ def test_a_baseline_under_other_settings_is_refused(baseline):
 
 
 @pytest.mark.parametrize(
+    ("data", "message"), [({"images": 6}, "of 6 images, this run of 2"), ({"range": [0, 9]}, r"range \[0, 9\]")]
+)
+def test_a_baseline_of_other_data_is_refused(baseline, data, message):
+    path = baseline(asa=0.9)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
+    scored = document(asa=0.95)
+    scored.header["data"]["images"] = 2
+    with pytest.raises(ParameterError, match=message):
+        Conditions.parse([], [], path, []).judge(scored)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *("", "{}", "[]", '{"schema": 1, "summary": 3}', '{"schema": 99, "summary": []}', "[" * 100_000, "\xff"),

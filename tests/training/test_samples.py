@@ -176,3 +176,21 @@ def test_bsds500(shared):
     assert [len(found.train), len(found.val)] == [200, 100]
     id, annotations = found.train.outline(7)
     assert (found.train[7].id, len(found.train[7].truths)) == (id, annotations)
+
+
+def test_content_is_known_by_both_ends(tmp_path):
+    write_folder(tmp_path, ["a", "b"])
+    samples = open_samples("folder", tmp_path, None, "none").train
+    before = samples.content()
+    assert samples.content() == before
+    path = tmp_path / "labels/b.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert samples.content() != before
+
+
+def test_of_few_images_none_is_held_back(tmp_path, caplog):
+    write_folder(tmp_path, ["a", "b"])
+    found = open_samples("folder", tmp_path)
+    assert [len(found.train), len(found.val)] == [2, 0]
+    assert found.about.endswith("validated on nothing")
+    assert "fewer than ten images" in caplog.text

@@ -27,6 +27,7 @@ from spx_cli.batch.plan import LABELS, Plan, Task, plan
 from spx_cli.contours.guide import open_guide
 from spx_cli.errors import DeviceError, MissingExtra, ParameterError, SpxError, WeightsError, is_interrupt
 from spx_cli.io import FORMATS, MAX_PIXELS, read_picture, sweep
+from spx_cli.io.files import files_digest, only_new
 from spx_cli.io.remarks import Remarks, Traits
 from spx_cli.methods import create
 from spx_cli.methods.base import Method, resident
@@ -54,12 +55,16 @@ _CUDA_BATCH = 16
 
 
 class _Outcome(NamedTuple):
-    """A result, its task and, where it is done, the digest of the input; the traits of a picture that was read."""
+    """A result, its task and, where it is done, the digest of the input; the traits of a picture that was read.
+
+    written : the digest of the outputs, where they are files.
+    """
 
     task: Task
     result: Result
     digest: str = ""
     traits: Traits = Traits()
+    written: str = ""
 
 
 @dataclass
@@ -140,7 +145,7 @@ class Run:
                 remarks.add(outcome.task.source, outcome.traits)
                 if manifest and outcome.result.status == "done":
                     k = getattr(outcome.result, "k", None)
-                    manifest.done(outcome.task.output, Made(recipe, outcome.digest, k or 0))
+                    manifest.done(outcome.task.output, Made(recipe, outcome.digest, k or 0, outcome.written))
                 yield outcome.result
 
     def _outcomes(self, tasks: Sequence[Task], manifest: Manifest | None, recipe: str) -> Generator[_Outcome]:
@@ -214,7 +219,7 @@ def _is_done(job: Job[Any], task: Task, entry: Made) -> bool:
     if not entry.digest or not all(path.is_file() for path in task.outputs()):
         return False
     try:
-        return job.digest(task, _bytes(task)) == entry.digest
+        return files_digest(task.outputs()) == entry.written and job.digest(task, _bytes(task)) == entry.digest
     except (OSError, SpxError):
         return False
 
@@ -371,15 +376,18 @@ def _write(job: Job[Any], loaded: _Loaded) -> _Outcome:
     task, traits = loaded.task, loaded.traits
     made = [loaded.made[number] for number in range(len(loaded.parts))]
 
-    def write() -> dict[str, Any]:
+    def write() -> tuple[dict[str, Any], str]:
         task.output.parent.mkdir(parents=True, exist_ok=True)
-        return job.write(task, loaded.image, job.join(loaded.image, made))
+        with nullcontext() if job.options.overwrite or job.options.resume else only_new():
+            said = job.write(task, loaded.image, job.join(loaded.image, made))
+        return said, files_digest(path for path in task.outputs() if path.is_file())
 
     failures = [one for one in made if isinstance(one, Failure)]
-    said = failures[0] if failures else _attempt(task, write)
-    if isinstance(said, Failure):
-        return _Outcome(task, job.result(task, said), traits=traits)
-    return _Outcome(task, job.result(task, seconds=round(loaded.seconds, 6), **said), loaded.digest, traits)
+    done = failures[0] if failures else _attempt(task, write)
+    if isinstance(done, Failure):
+        return _Outcome(task, job.result(task, done), traits=traits)
+    said, written = done
+    return _Outcome(task, job.result(task, seconds=round(loaded.seconds, 6), **said), loaded.digest, traits, written)
 
 
 def _attempt(task: Task, action: Callable[[], R]) -> R | Failure:

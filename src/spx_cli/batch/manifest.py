@@ -1,8 +1,9 @@
 """What has been made in a folder, and from what: one JSON line for each step, so that a killed run can be taken up.
 
 Before an output is made a line names it with its recipe; once it lies under its final name a second line adds the
-digest of its input. An output whose last line has no digest was perhaps being written when the run died: it is remade.
-Lines are only ever appended, each by one write; a line that was cut short, or damaged, counts for nothing.
+digests of its input and of what was written. An output whose last line has none was perhaps being written when the run
+died: it is remade, and so is one that has another content by now. Lines are only ever appended, each by one write; a
+line that was cut short, or damaged, counts for nothing.
 """
 
 import os
@@ -16,11 +17,15 @@ NAME = ".spx-manifest.jsonl"
 
 
 class Made(NamedTuple):
-    """The last word on one output. `digest` is '' until it is done; `k` is its number of regions, then."""
+    """The last word on one output. `digest` is '' until it is done; `k` is its number of regions, then.
+
+    written : the digest of what lies there then, its overlay included.
+    """
 
     recipe: str
     digest: str
     k: int
+    written: str = ""
 
 
 class Manifest:

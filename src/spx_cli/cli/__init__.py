@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,6 +71,7 @@ def spx(
 
 def run(args: Sequence[str]) -> int:
     """Return the exit code of `spx ARGS`. Errors raised on purpose are one line on stderr; others pass through."""
+    _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names are bytes; they leave as they came
     try:
@@ -81,9 +83,15 @@ def run(args: Sequence[str]) -> int:
     except _USAGE_ERROR as error:
         complain(_usage(error))
         return 2
-    except BrokenPipeError:
-        # The reader has gone (`spx ... | head`); what Python still holds for it goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # A reader that has gone (`spx ... | head`) needs no word, a full disk behind standard output does.
+        if not isinstance(error, BrokenPipeError):
+            said = error.strerror or str(error)
+            complain(f"{error.filename}: {said}" if error.filename else said)
+        try:
+            sys.stdout.flush()
+        except OSError:  # what Python still holds for it goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, SystemError, typer.Abort) as error:
         if isinstance(error, SystemError) and not is_interrupt(error):
@@ -92,6 +100,13 @@ def run(args: Sequence[str]) -> int:
     if code == _INTERRUPTED:  # which newer Typers return, where older ones raise Abort
         complain("interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _open_what_is_closed() -> None:
+    """Open nothing in place of each standard stream that the parent has closed, as some daemons do."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def _usage(error: Exception) -> str:

@@ -72,16 +72,21 @@ AsHtml = Annotated[str, report("--html", "A page with curves and pictures")]
 def wanted(**files: str) -> dict[str, str]:
     """Return the reports that are asked for, by kind.
 
-    Raises ParameterError where several would go to standard output, OutputError where a file could not be written.
+    Raises ParameterError where several would go to one place, OutputError where a file could not be written.
     """
     from spx_cli.io.files import check_output
 
     outputs = {kind: file for kind, file in files.items() if file}
     if list(outputs.values()).count(STDOUT) > 1:
         raise ParameterError("only one report fits on standard output; give the others a file")
+    places = set()
     for file in outputs.values():
         if file != STDOUT:
             check_output(file)
+            place = Path(file).resolve()
+            if place in places and not (place.exists() and not place.is_file()):
+                raise ParameterError(f"several reports would be written to {file}; give each a file of its own")
+            places.add(place)
     return outputs
 
 

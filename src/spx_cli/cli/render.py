@@ -48,6 +48,8 @@ def render(
     file = out or Path(f"{image.stem}.overlay.png")
     if file.exists() and not overwrite:
         raise ParameterError(f"{file} exists; --overwrite replaces it")
+    if file.exists() and any(given.exists() and given.samefile(file) for given in (labels, image)):
+        raise ParameterError(f"the picture would replace the input {file}; choose another -o")
     log_to_stderr(verbose=False, quiet=False)
     pixels = read_image(image, max_pixels=options.max_pixels or MAX_PIXELS, value_range=options.value_range)
     picture = draw(pixels, read_labels(labels, size=pixels.shape[:2]), mode, color=color, thickness=thickness)

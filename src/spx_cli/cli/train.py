@@ -142,6 +142,7 @@ def train(
     from spx_cli.weights import sha256
 
     log_to_stderr(verbose=verbose, quiet=quiet)
+    start = None if weights is None else replace(learner, weights=weights).load().state_dict()
     samples = open_samples(layout, data, split, val_split, options)
     records = loop.train(
         learner,
@@ -150,7 +151,7 @@ def train(
         chosen,
         out,
         resume=resume,
-        start=None if weights is None else replace(learner, weights=weights).load().state_dict(),
+        start=start,
         data=samples.about,
         half=half,
         tensorboard=tensorboard,

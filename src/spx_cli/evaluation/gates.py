@@ -97,6 +97,10 @@ class Conditions:
                     f"the baseline was made with {key} {was!r}, this run with {settings[key]!r}; "
                     "scores under different settings cannot be compared"
                 )
+        was, now = (_reading(header) for header in (self.baseline, settings))
+        for key in [*was, *now]:
+            if was.get(key) != now.get(key):
+                raise ParameterError(f"the baseline is of data with {key} {was.get(key)!r}, this run {now.get(key)!r}")
 
     def judge(self, document: D, max_failures: int = 0) -> Report[D]:
         """Return the verdicts on the summary, or on `at` where counts were asked for, and whether the run passes.
@@ -105,6 +109,10 @@ class Conditions:
         a baseline made under other settings, NothingToDo where there was nothing to score and nothing is required.
         """
         self.check(document.header)
+        if self.baseline is not None:
+            before, images = (header.get("data", {}).get("images") for header in (self.baseline, document.header))
+            if before is not None and before != images:
+                raise ParameterError(f"the baseline is of {before} images, this run of {images}: means of other images")
         verdicts = [
             verdict
             for row in document.judged[1]
@@ -145,6 +153,11 @@ def _about(row: Row, limits: Mapping[str, float]) -> Iterator[tuple[str, float]]
         method, _, name = key.rpartition(":")
         if method in ("", row["method"]):
             yield name, value
+
+
+def _reading(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a document says of its data, but for where it lies and how much of it there is."""
+    return {key: value for key, value in header.get("data", {}).items() if key not in ("root", "images")}
 
 
 def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:

@@ -24,8 +24,10 @@ class Ledger:
         """Begin a ledger, or open one to go on.
 
         path : None keeps the records in a temporary file that goes with this object.
-        resume : read what is there; raises ParameterError where it was made with other settings, FormatError where the
-            file is no ledger. A file that is not there is begun.
+        resume : read what is there; raises ParameterError where it was made with other settings. A file that is not
+            there is begun. Without it a ledger that is there is begun anew.
+
+        Raises FormatError where the file is something else.
         """
         self.path = path
         self._places: dict[str, int] = {}
@@ -39,6 +41,7 @@ class Ledger:
                 if place.exists() and not place.is_file():
                     raise OSError(0, "it is no regular file")
                 if not resume:
+                    _check_replaceable(place)
                     place.unlink(missing_ok=True)
                 self._file = place.open("r+b" if place.exists() else "w+b")
             except OSError as error:
@@ -104,6 +107,18 @@ class Ledger:
                     f"{self.path} was made with {key} {found.get(key)!r}, not {wanted.get(key)!r}; "
                     "leave out --resume to begin anew"
                 )
+
+
+def _check_replaceable(place: Path) -> None:
+    """Raise FormatError for a file of something else than a ledger: it is somebody's."""
+    if place.exists() and place.stat().st_size:
+        with place.open("rb") as file:
+            line = file.readline()
+        try:
+            unsealed(line)
+        except ValueError:
+            if line.endswith(b"\n") or not line.startswith(b'["'):
+                raise FormatError(f"{place} is no file of results, and would be replaced; name another") from None
 
 
 def cache_file(name: str) -> Path | None:

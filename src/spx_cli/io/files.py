@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,9 +116,37 @@ def atomic(path: str | Path) -> Iterator[Path]:
                     shutil.copyfileobj(file, stream)
                 return
             _sync(temporary, os.O_RDWR)
-            temporary.replace(target)
+            _rename(temporary, target)
             with suppress(OSError):  # where a system cannot, its names come to disk in their own time
                 _sync(target.parent, os.O_RDONLY)
+
+
+_only_new: ContextVar[bool] = ContextVar("only_new", default=False)
+
+
+@contextmanager
+def only_new() -> Iterator[None]:
+    """Let `atomic` refuse, as long as this context lasts, to replace a file by one with other content."""
+    token = _only_new.set(True)
+    try:
+        yield
+    finally:
+        _only_new.reset(token)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Give a file its final name; where only new ones are allowed, and the system can, no moment lies before that."""
+    if _only_new.get():
+        try:
+            os.link(temporary, target)
+            return
+        except FileExistsError:
+            if target.read_bytes() == temporary.read_bytes():
+                return
+            raise OSError(0, "it came to be since the start, and only --overwrite would replace it") from None
+        except OSError:  # a file system without links
+            pass
+    temporary.replace(target)
 
 
 @contextmanager

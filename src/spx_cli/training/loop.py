@@ -77,6 +77,8 @@ def train(
         state = State(method, recipe, world.device, start)
         if resume and (out / CHECKPOINT).exists():
             about = state.load(out / CHECKPOINT, about)
+            if state.step > recipe.steps:
+                raise ParameterError(f"{out} has taken {state.step} steps already, more than {recipe.steps}")
         if world.size > 1 and world.device.type == "cuda":
             # the statistics of a batch are then those of all processes, as if it were one
             state.network = nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
@@ -147,6 +149,7 @@ def _about(
         "data": data,
         "pairs": len(pairs),
         "order": pairs.order,
+        "content": pairs.content,
         "processes": world.size,
     }
     return about if start is None else {**about, "start": digest(start)}

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from spx_cli.contours.guide import FileGuide, NetworkGuide
 from spx_cli.datasets import READ_OPTIONS, Dataset, Entry, Sample, open_dataset
 from spx_cli.errors import DataError, ParameterError, UnknownName
+from spx_cli.io.files import reading
 from spx_cli.io.remarks import Remarks
 from spx_cli.methods._recipe import Recipe
 from spx_cli.options import ReadOptions
@@ -23,6 +25,8 @@ from spx_cli.types import Image
 
 _log = logging.getLogger(__name__)
 
+# Samples whose files a resumed run is to find again, and bytes at both ends of each.
+_LOOKED_AT, _END = 200, 1 << 20
 # Decoded samples are kept up to this many bytes, later ones are read again each time.
 MEMORY = 8 << 30
 
@@ -60,6 +64,18 @@ class Chosen:
         """Return the files of a sample."""
         samples, i = self.places[index]
         return samples.entries[i]
+
+    def content(self) -> str:
+        """Return what tells one content of the files from another: by both ends of them, of some hundred samples."""
+        total = hashlib.sha256()
+        few = range(0, len(self), max(1, len(self) // _LOOKED_AT))
+        for path in dict.fromkeys(path for i in few for path in (self.entry(i).image, *self.entry(i).truths)):
+            with reading(path, "file") as file:
+                total.update(file.read(_END))
+                total.update(str(size := file.seek(0, os.SEEK_END)).encode())
+                file.seek(max(0, size - _END))
+                total.update(file.read(_END))
+        return total.hexdigest()[:16]
 
 
 class Splits(NamedTuple):
@@ -99,6 +115,9 @@ def open_samples(
         validated, val = "val", _try(layout, root, "val", reading) if trained != "all" else []
         if not val and not any(samples.annotations(samples.entries[i]) for samples, i in train):
             validated = "nothing"
+        elif not val and len(train) < 10:
+            validated = "nothing"
+            _log.warning("of fewer than ten images none is held back: nothing is validated, no best weights are kept")
         elif not val:
             validated, val, train = "every tenth", train[9::10], [p for i, p in enumerate(train) if i % 10 != 9]
     values = f", values {reading.value_range}" if reading.value_range else ""
@@ -173,6 +192,8 @@ class Pairs:
             order.update("\n".join(names).encode())
         #: A hash of the order of images and annotations, which a resumed run must find again.
         self.order = order.hexdigest()[:16]
+        #: What tells their content from another, '' where they come from no files.
+        self.content = samples.content() if isinstance(samples, Chosen) else ""
 
     def __len__(self) -> int:
         return len(self._places)

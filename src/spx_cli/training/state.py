@@ -122,7 +122,10 @@ class State:
         """
         content = _read(path)
         then, now = _flat(content["about"]), _flat(about)
-        changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in now if k not in FREE and then.get(k) != now[k]]
+        fixed = [k for k in now if k not in (*FREE, "content")]
+        changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in fixed if then.get(k) != now[k]]
+        if then.get("content", now["content"]) != now["content"]:
+            changed.append("images or annotations have another content")
         if changed:
             raise ParameterError(f"cannot resume {path.parent}: {'; '.join(changed)}")
         if wrong := self._misfit(content):
