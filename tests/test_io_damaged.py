@@ -18,11 +18,14 @@ from spx_cli.io import (
 
 
 class TestBadPictures:
-    def refused(self, path, match, **options):
-        with pytest.raises(ImageError, match=match) as caught:
-            read_image(path, **options)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert "\n" not in str(caught.value)
+    @pytest.mark.parametrize(
+        ("samples", "last"),
+        [(b"P5 2 1 100\n\x64", 100), (b"P6 1 1 7\n\x07\x00", 7), (b"P5 2 1 1000\n\x03\xe8\x03", 0xE8)],
+    )
+    def test_samples_above_the_greatest_that_is_declared(self, samples, last):
+        assert read_image(samples + bytes([last]))[0, -1, -1] == 255
+        with pytest.raises(ImageError, match=r"a sample is \d+, and \d+ the greatest"):
+            read_image(samples + bytes([last + 1]))
 
     def test_no_file(self, tmp_path):
         self.refused(tmp_path / "none.png", "No such file")

@@ -107,6 +107,8 @@ def stored(image: Any) -> tuple[NDArray[Any], int]:
     Pillow spreads grey levels of under 8 bits over 0..255, and those of a PGM over 0..255 or 0..65535.
     """
     raw = image.tile[0].args if image.tile else None
+    if image.format == "PPM" and isinstance(raw, tuple):
+        _check_levels(image, raw[-1])
     values: NDArray[Any] = np.asarray(image)
     spread = 65535 if image.mode in ("I", "I;16") else 255
     if raw in _SPREAD:
@@ -115,6 +117,17 @@ def stored(image: Any) -> tuple[NDArray[Any], int]:
         top = raw[-1]
         return np.rint(values * (top / spread)).astype(np.uint8 if top < 256 else np.uint16), top
     return values, spread
+
+
+def _check_levels(image: Any, top: int) -> None:
+    """Raise ValueError for an opened binary PGM or PPM with samples above `top`, of which Pillow would make white."""
+    tile = image.tile[0]
+    if tile.codec_name == "ppm":  # of one in plain text Pillow says so itself
+        kind = np.dtype(">u2" if top > 255 else "u1")
+        image.fp.seek(tile.offset)
+        samples = np.frombuffer(image.fp.read(image.width * image.height * len(image.getbands()) * kind.itemsize), kind)
+        if samples.size and (highest := samples.max()) > top:
+            raise ValueError(f"a sample is {highest}, and {top} the greatest that the file declares")
 
 
 def join_bytes(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
