@@ -12,12 +12,16 @@ from PIL import Image as pillow
 
 from encoders import DEEP, PHOTO, RNG, chunk, encoded, png, tiff
 from spx_cli.errors import ImageError
-from spx_cli.io import (
-    read_image,
-)
+from spx_cli.io import read_image
 
 
 class TestBadPictures:
+    def refused(self, path, match, **options):
+        with pytest.raises(ImageError, match=match) as caught:
+            read_image(path, **options)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
     @pytest.mark.parametrize(
         ("samples", "last"),
         [(b"P5 2 1 100\n\x64", 100), (b"P6 1 1 7\n\x07\x00", 7), (b"P5 2 1 1000\n\x03\xe8\x03", 0xE8)],
