@@ -193,6 +193,17 @@ MUTATIONS = (
         "test_docs.py -k docstrings",
     ),
     # Files, batches and scores
+    Mutation("io/files.py", "if target.read_bytes() == temporary.read_bytes():", "if True:", "batch -k came_to_be"),
+    Mutation("batch/engine.py", "files_digest(task.outputs()) == entry.written and", "", "batch -k another_content"),
+    Mutation("evaluation/gates.py", "before is not None and before != images", "False", "evaluation -k other_data"),
+    Mutation(
+        "training/state.py",
+        'if then.get("content", now["content"])',
+        'if now["content"]',
+        "test_cli_train.py -k resumed",
+    ),
+    Mutation("io/codec.py", "samples.max()) > top:", "samples.max()) > 2 * top:", "test_io_damaged.py -k declared"),
+    Mutation("device.py", "// (_CORES if on_gpu else 1)", "// 1", "test_device.py"),
     Mutation(
         "io/scale.py",
         "flip_y, flip_x = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)",
