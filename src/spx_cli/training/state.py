@@ -124,7 +124,7 @@ class State:
         then, now = _flat(content["about"]), _flat(about)
         fixed = [k for k in now if k not in (*FREE, "content")]
         changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in fixed if then.get(k) != now[k]]
-        if then.get("content", now["content"]) != now["content"]:
+        if then.get("content", now.get("content")) != now.get("content"):
             changed.append("images or annotations have another content")
         if changed:
             raise ParameterError(f"cannot resume {path.parent}: {'; '.join(changed)}")
