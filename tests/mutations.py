@@ -198,8 +198,8 @@ MUTATIONS = (
     Mutation("evaluation/gates.py", "before is not None and before != images", "False", "evaluation -k other_data"),
     Mutation(
         "training/state.py",
-        'if then.get("content", now["content"])',
-        'if now["content"]',
+        'if then.get("content", now.get("content"))',
+        'if now.get("content")',
         "test_cli_train.py -k resumed",
     ),
     Mutation("io/codec.py", "samples.max()) > top:", "samples.max()) > 2 * top:", "test_io_damaged.py -k declared"),
