@@ -110,6 +110,14 @@ def test_a_baseline_of_other_data_is_refused(baseline, data, message):
         Conditions.parse([], [], path, []).judge(scored)
 
 
+def test_a_baseline_of_the_same_data_is_taken(baseline):
+    path = baseline(asa=0.9)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": {"root": "y", "range": [0, 9], "images": 2}}))
+    scored = document(asa=0.95)
+    scored.header["data"] |= {"images": 2, "range": (0, 9)}
+    assert Conditions.parse([], [], path, ["asa=0"]).judge(scored).passed
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -157,7 +157,8 @@ def _about(row: Row, limits: Mapping[str, float]) -> Iterator[tuple[str, float]]
 
 def _reading(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a document says of its data, but for where it lies and how much of it there is."""
-    return {key: value for key, value in header.get("data", {}).items() if key not in ("root", "images")}
+    said = {key: value for key, value in header.get("data", {}).items() if key not in ("root", "images")}
+    return dict(json.loads(json.dumps(said)))  # tuples as a document's file has them
 
 
 def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
