@@ -203,7 +203,7 @@ MUTATIONS = (
         "test_cli_train.py -k resumed",
     ),
     Mutation("io/codec.py", "samples.max()) > top:", "samples.max()) > 2 * top:", "test_io_damaged.py -k declared"),
-    Mutation("device.py", "// (_CORES if on_gpu else 1)", "// 1", "test_device.py"),
+    Mutation("device.py", "// (_CORES_PER_PROCESS if on_gpu else 1)", "// 1", "test_device.py"),
     Mutation(
         "io/scale.py",
         "flip_y, flip_x = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)",

@@ -20,6 +20,11 @@ R = TypeVar("R")
 if TYPE_CHECKING:
     import torch
 
+# Each process has its networks, and what they compute, in the memory of the GPU; beyond four, 16 cores gain little.
+_CORES_PER_PROCESS = 4
+# What PyTorch and CUDA's libraries say where the memory of a GPU does not suffice.
+_NO_MEMORY = ("out of memory", "_ALLOC_FAILED")
+
 
 def check(name: str) -> None:
     """Raise ParameterError unless `name` is auto, cpu, cuda or cuda:N. Does not look whether the device exists."""
@@ -52,13 +57,11 @@ def of(method: object) -> str:
 
 
 def processes(asked: int, methods: Iterable[object]) -> int:
-    """Return how many processes to start: as many as asked for; for 0 one for each core, or for _CORES with a GPU."""
+    """Return how many processes to start: as many as asked for; for 0 one for each core, with a GPU one for four."""
     on_gpu = not asked and any(of(method).startswith("cuda") for method in methods)
-    return asked or max(1, cores() // (_CORES if on_gpu else 1))
+    return asked or max(1, cores() // (_CORES_PER_PROCESS if on_gpu else 1))
 
 
-# Each process has its networks, and what they compute, in the memory of the GPU; beyond four, 16 cores gain little.
-_CORES = 4
 _turn = threading.RLock()
 
 
@@ -111,9 +114,6 @@ def within_memory() -> Iterator[None]:
 def lacks_memory(error: RuntimeError) -> bool:
     """Return whether an error says that the memory of a GPU does not suffice: in PyTorch's words or its libraries'."""
     return any(words in str(error) for words in _NO_MEMORY)
-
-
-_NO_MEMORY = ("out of memory", "_ALLOC_FAILED")
 
 
 @cache

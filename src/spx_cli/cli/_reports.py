@@ -84,7 +84,7 @@ def wanted(**files: str) -> dict[str, str]:
         if file != STDOUT:
             check_output(file)
             place = Path(file).resolve()
-            if place in places and not (place.exists() and not place.is_file()):
+            if place in places and (place.is_file() or not place.exists()):  # into a device go as many as like
                 raise ParameterError(f"several reports would be written to {file}; give each a file of its own")
             places.add(place)
     return outputs

@@ -116,7 +116,7 @@ def _check_replaceable(place: Path) -> None:
             line = file.readline()
         try:
             unsealed(line)
-        except ValueError:
+        except ValueError:  # a first line that a kill cut short is ours
             if line.endswith(b"\n") or not line.startswith(b'["'):
                 raise FormatError(f"{place} is no file of results, and would be replaced; name another") from None
 
