@@ -70,7 +70,7 @@ def spx(
 
 
 def run(args: Sequence[str]) -> int:
-    """Return the exit code of `spx ARGS`. Errors raised on purpose or by the system are one line; others pass through."""
+    """Return the exit code of `spx ARGS`. Errors on purpose, or of the system, are one line; others pass through."""
     _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names are bytes; they leave as they came
