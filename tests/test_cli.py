@@ -71,6 +71,11 @@ def test_version(spx):
         (["segment", "--from-file", "missing.txt"], "missing.txt: No such file"),
         (["segment", "a.png", "-o", "-", "--json"], "--json"),
         (["segment", "a.png", "--range", "0"], "--range"),
+        (["segment", "a.png", "-k", "4", "--segments", "9"], "'-k' / '--segments': given more than once"),
+        (["eval", "--data", "a", "--json", "--json"], "'--json': given more than once"),
+        (["segment", "a.png", "-p", "iterations=3", "-p", "iterations=4"], "iterations is given twice"),
+        (["segment", "a.png", "-m", "sin", "--weights", "sin", "-p", "weights=sin"], "weights is given twice"),
+        (["segment", "a.png", "--device", "cpu", "-p", "device=auto"], "device is given twice"),
     ],
 )
 def test_wrong_usage_is_one_line_and_2(spx, args, message):

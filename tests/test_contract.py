@@ -231,6 +231,12 @@ def test_other_arrays_are_refused(image):
         create("slic").segment(image, 4)
 
 
+@pytest.mark.parametrize("method", [None, 5, ["slic"], Method])
+def test_what_is_no_method_is_refused(method):
+    with pytest.raises(ParameterError, match="a method is a name or what create returned, not"):
+        create(method)
+
+
 def test_unknown_names_come_with_a_suggestion():
     with pytest.raises(UnknownName, match="did you mean 'slic'"):
         create("slik")

@@ -162,6 +162,8 @@ def parse(cls: type, owner: str, assignments: Iterable[str]) -> dict[str, Any]:
             raise ParameterError(f"expected NAME=VALUE, not {text!r}")
         if name not in fields(cls):
             raise unknown(f"parameter of {owner}", name, fields(cls))
+        if name in values:
+            raise ParameterError(f"{name} is given twice")
         values[name] = _convert(name, value.strip(), hints[name])
     return values
 

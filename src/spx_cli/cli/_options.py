@@ -78,17 +78,29 @@ Color = Annotated[str | None, typer.Option("--color", metavar="COLOR", help="Of 
 
 
 class Command(TyperCommand):
-    """A command whose option --range takes two numbers, or one word."""
+    """A command whose option --range takes two numbers, or one word, and whose options are given once."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join the two numbers to one value, as an option of Typer takes always or never two."""
+        """Join the two numbers to one value, as an option of Typer takes always or never two.
+
+        BadParameter for an option with a value that is given twice, unless it is one that may be.
+        """
         left, joined = list(args), list[str]()
         while left:
             arg = left.pop(0)
             if arg == "--range" and len(left) > 1 and all(map(_is_number, left[:2])):
                 arg = f"--range={left.pop(0)} {left.pop(0)}"
             joined.append(arg)
+        if not ctx.resilient_parsing:  # as it is for the shell's completion
+            self._refuse_repeated(ctx, joined)
         return super().parse_args(ctx, joined)
+
+    def _refuse_repeated(self, ctx: Any, args: list[str]) -> None:
+        """Of two values the parser would take the last without a word."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        once = [one for one in order if one.param_type_name == "option" and not (one.multiple or one.is_flag)]
+        for repeated in (one for i, one in enumerate(once) if one in once[:i]):
+            raise typer.BadParameter("given more than once, but only one value counts", ctx=ctx, param=repeated)
 
 
 def _is_number(text: str) -> bool:
@@ -174,16 +186,16 @@ def make_method(
     cls = lookup(METHODS, "method", name)
     values: dict[str, Any] = parse(cls, name, param or [])
     declared = fields(cls)
-    if device is not None and "device" in declared:
-        values["device"] = device
-        if device.startswith("cuda"):
-            pick(device)  # before any work starts
-    elif device not in (None, "auto", "cpu"):
+    if device not in (None, "auto", "cpu") and "device" not in declared:
         raise DeviceError(f"{name} runs on the CPU only, not on {device!r}; leave out --device")
-    for option, value in (("seed", seed), ("weights", weights)):
-        if value is None:
+    if device is not None and device.startswith("cuda"):
+        pick(device)  # before any work starts
+    for option, value in (("device", device), ("seed", seed), ("weights", weights)):
+        if value is None or (option == "device" and option not in declared):
             continue
         if option not in declared:
             raise ParameterError(f"{name} has no {option}; leave out --{option}")
+        if option in values:
+            raise ParameterError(f"{option} is given twice, by -p and by --{option}")
         values[option] = value
     return create(name, **values)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from spx_cli import params as parameters
+from spx_cli.errors import ParameterError
 from spx_cli.registry import lookup
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ def create(method: "str | Method", **params: Any) -> "Method":
     """Return a reusable, picklable method object: its `segment(image, n_segments)` gives label maps.
 
     method : a name from METHODS, or a method object to copy with other parameters.
-    Raises UnknownName for a method or parameter that does not exist, ParameterError for a value out of bounds.
+    Raises UnknownName for a method or parameter that does not exist, ParameterError for a value out of bounds, and for
+    what is no method.
 
     >>> create("snic", compactness=20.0).compactness
     20.0
     """
     if isinstance(method, str):
         cls: type[Method] = lookup(METHODS, "method", method)
-    else:
+    elif hasattr(type(method), "segment"):
         cls, params = type(method), {**dataclasses.asdict(method), **params}
+    else:
+        raise ParameterError(f"a method is a name or what create returned, not {method!r}")
     return parameters.create(cls, cls.name, params)
