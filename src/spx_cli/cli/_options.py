@@ -97,8 +97,8 @@ class Command(TyperCommand):
 
     def _refuse_repeated(self, ctx: Any, args: list[str]) -> None:
         """Of two values the parser would take the last without a word."""
-        _, _, order = self.make_parser(ctx).parse_args(list(args))
-        once = [one for one in order if one.param_type_name == "option" and not (one.multiple or one.is_flag)]
+        given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
+        once = [one for one in given if one.param_type_name == "option" and not (one.multiple or one.is_flag)]
         for repeated in (one for i, one in enumerate(once) if one in once[:i]):
             raise typer.BadParameter("given more than once, but only one value counts", ctx=ctx, param=repeated)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from spx_cli.methods._association import kernels
+from spx_cli.methods._association import clustering, weighted
 from spx_cli.methods._association.grid import Grid, neighbours
 
 
@@ -54,18 +54,18 @@ class Cluster(Function):
         means = centres.detach().flatten(2).transpose(1, 2).reshape(total, channels).contiguous().numpy()
         origin = means
         tiles = np.zeros((total, channels, grid.area), np.float32)
-        parallel(kernels.to_tiles, total, _pixels_last(features), *_edges(grid), origin, tiles)
+        parallel(clustering.to_tiles, total, _pixels_last(features), *_edges(grid), origin, tiles)
         history = []
         for _ in range(iterations):
             q = np.empty((total, 9, grid.area), np.float32)
             sums = np.empty((total, 9, channels + 1), np.float32)
-            parallel(kernels.associate, total, tiles, means, origin, table, *_edges(grid), q, sums)
+            parallel(clustering.associate, total, tiles, means, origin, table, *_edges(grid), q, sums)
             new, weights = np.empty_like(means), np.empty(total, np.float32)
-            parallel(kernels.update, total, sums, table, new, weights)
+            parallel(clustering.update, total, sums, table, new, weights)
             history.append((means, q, new, weights))
             means = new
         out = np.empty((batch, grid.height, grid.width, 9), np.float32)
-        parallel(kernels.from_tiles, total, q, *_edges(grid), out)
+        parallel(clustering.from_tiles, total, q, *_edges(grid), out)
         ctx.save = tiles, origin, history, grid
         final = torch.from_numpy(means).view(batch, grid.cells, channels).transpose(1, 2)
         return _channels_second(out), final.reshape(batch, channels, grid.rows, grid.columns)
@@ -78,19 +78,19 @@ class Cluster(Function):
         batch, table = total // grid.cells, neighbours(grid)
         grad_means = grad_centres.flatten(2).transpose(1, 2).reshape(total, channels).contiguous().numpy()
         dq = np.zeros((total, 9, area), np.float32)
-        parallel(kernels.to_tiles, total, _pixels_last(grad_q), *_edges(grid), np.zeros((total, 9), np.float32), dq)
+        parallel(clustering.to_tiles, total, _pixels_last(grad_q), *_edges(grid), np.zeros((total, 9), np.float32), dq)
         grad_tiles = np.zeros_like(tiles)
         for means, q, new, weights in reversed(history):
             sums = np.empty((total, 9, channels + 1), np.float32)
             parallel(
-                kernels.associate_backward, total, tiles, means, origin, table, *_edges(grid), q, new, weights,
+                clustering.associate_backward, total, tiles, means, origin, table, *_edges(grid), q, new, weights,
                 grad_means, dq, grad_tiles, sums,
             )  # fmt: skip
             grad_means = np.empty_like(grad_means)
-            parallel(kernels.gather, total, sums, table, grad_means)
+            parallel(clustering.gather, total, sums, table, grad_means)
             dq[:] = 0  # only the last round's q leaves the function
         grad = np.empty((batch, grid.height, grid.width, channels), np.float32)
-        parallel(kernels.from_tiles, total, grad_tiles, *_edges(grid), grad)
+        parallel(clustering.from_tiles, total, grad_tiles, *_edges(grid), grad)
         grad_start = torch.from_numpy(grad_means).view(batch, grid.cells, channels).transpose(1, 2)
         return _channels_second(grad), grad_start.reshape(batch, channels, grid.rows, grid.columns), None, None
 
@@ -144,7 +144,7 @@ class Agreement(Function):
         share = np.zeros((len(weights), grid.cells, count), np.float32)
         mass = np.zeros((len(weights), grid.cells), np.float32)
         out = np.empty(labels.shape, np.float32)
-        parallel(kernels.agree, len(weights), weights, labels, neighbours(grid), *_edges(grid), share, mass, out)
+        parallel(weighted.agree, len(weights), weights, labels, neighbours(grid), *_edges(grid), share, mass, out)
         ctx.save = weights, labels, grid, share, mass
         return torch.from_numpy(out)
 
@@ -155,7 +155,7 @@ class Agreement(Function):
         out, upper = np.empty_like(weights), np.zeros_like(share)
         table = neighbours(grid)
         parallel(
-            kernels.agree_backward, len(out), weights, labels, table, *_edges(grid), share, mass,
+            weighted.agree_backward, len(out), weights, labels, table, *_edges(grid), share, mass,
             grad.contiguous().numpy(), upper, out,
         )  # fmt: skip
         return _channels_second(out), None, None, None
@@ -163,19 +163,19 @@ class Agreement(Function):
 
 def _scatter(q: NDArray[np.float32], x: NDArray[np.float32], grid: Grid) -> Tensor:
     out = np.zeros((len(q), grid.rows, grid.columns, x.shape[3]), np.float32)
-    parallel(kernels.add_up, len(q), q, x, neighbours(grid), *_edges(grid), out.reshape(len(q), grid.cells, -1))
+    parallel(weighted.add_up, len(q), q, x, neighbours(grid), *_edges(grid), out.reshape(len(q), grid.cells, -1))
     return _channels_second(out)
 
 
 def _unpool(q: NDArray[np.float32], values: NDArray[np.float32], grid: Grid) -> Tensor:
     out = np.zeros((len(q), grid.height, grid.width, values.shape[3]), np.float32)
-    parallel(kernels.unpool, len(q), q, values.reshape(len(q), grid.cells, -1), neighbours(grid), *_edges(grid), out)
+    parallel(weighted.unpool, len(q), q, values.reshape(len(q), grid.cells, -1), neighbours(grid), *_edges(grid), out)
     return _channels_second(out)
 
 
 def _dots(values: NDArray[np.float32], x: NDArray[np.float32], grid: Grid) -> Tensor:
     out = np.zeros((*x.shape[:3], 9), np.float32)
-    parallel(kernels.inner, len(x), values.reshape(len(x), grid.cells, -1), x, neighbours(grid), *_edges(grid), out)
+    parallel(weighted.inner, len(x), values.reshape(len(x), grid.cells, -1), x, neighbours(grid), *_edges(grid), out)
     return _channels_second(out)
 
 
@@ -185,19 +185,19 @@ def cluster_labels(features: Tensor, centres: Tensor, grid: Grid, iterations: in
     table, total, edges = neighbours(grid), batch * grid.cells, _edges(grid)
     origin = centres.flatten(2).transpose(1, 2).reshape(total, channels).contiguous().numpy()
     tiles = np.empty((total, channels, grid.area), np.float32)
-    parallel(kernels.to_tiles, total, _pixels_last(features), *edges, origin, tiles)
+    parallel(clustering.to_tiles, total, _pixels_last(features), *edges, origin, tiles)
     means, weights = origin, np.empty(total, np.float32)
     no_q, sums = np.empty((0, 9, 0), np.float32), np.empty((total, 9, channels + 1), np.float32)
     for _ in range(iterations - 1):
-        parallel(kernels.associate, total, tiles, means, origin, table, *edges, no_q, sums)
+        parallel(clustering.associate, total, tiles, means, origin, table, *edges, no_q, sums)
         means = np.empty_like(means)
-        parallel(kernels.update, total, sums, table, means, weights)
+        parallel(clustering.update, total, sums, table, means, weights)
     labels = np.empty((batch, grid.height, grid.width), np.int32)
-    parallel(kernels.nearest, total, tiles, means, origin, table, *edges, labels)
+    parallel(clustering.nearest, total, tiles, means, origin, table, *edges, labels)
     return torch.from_numpy(labels)
 
 
 def hard_labels(q: Tensor, grid: Grid) -> Tensor:
     out = np.empty((len(q), grid.height, grid.width), np.int64)
-    parallel(kernels.best, len(q) * grid.height, _pixels_last(q), grid.index, neighbours(grid), out)
+    parallel(weighted.best, len(q) * grid.height, _pixels_last(q), grid.index, neighbours(grid), out)
     return torch.from_numpy(out)

@@ -1,4 +1,7 @@
-"""Compiled kernels of the soft association and of its gradients, over cells first..last of all images."""
+"""Compiled kernels of SSN's clustering and of its gradients, over cells first..last of all images.
+
+They work on tiles: the pixels of a cell side by side, channel by channel, so that loops over them vectorise.
+"""
 
 import numpy as np
 from numba import njit
@@ -8,10 +11,10 @@ from spx_cli.methods._association.grid import EPSILON
 _CHUNK = 256  # pixels whose nine weights and features stay in the first-level cache
 
 # Sums may be reordered, so that they vectorise; results stay the same from run to run and for any number of threads.
-_fast = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+fast = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
 
 
-@_fast
+@fast
 def to_tiles(first, last, x, rows, columns, origin, tiles):
     """x (B, H, W, C) -> tiles (B * cells, C, area) less origin (B * cells, C). Pixels of a cell in raster order."""
     width, cells = len(columns) - 1, (len(rows) - 1) * (len(columns) - 1)
@@ -27,7 +30,7 @@ def to_tiles(first, last, x, rows, columns, origin, tiles):
                 p += 1
 
 
-@_fast
+@fast
 def from_tiles(first, last, tiles, rows, columns, x):
     """tiles (B * cells, C, area) -> x (B, H, W, C)."""
     width, cells = len(columns) - 1, (len(rows) - 1) * (len(columns) - 1)
@@ -47,7 +50,7 @@ def from_tiles(first, last, tiles, rows, columns, x):
 # stride of one, and the loops over pixels would not vectorise.
 
 
-@_fast
+@fast
 def _product(left, right, start, n, out):
     """Add left (9, C) @ right (C, start : start + n) to out (9, : n)."""
     channels = right.shape[0]
@@ -66,7 +69,7 @@ def _product(left, right, start, n, out):
                 row[p] += k0 * r0[p]
 
 
-@_fast
+@fast
 def _product_transposed(left, right, start, n, out):
     """Add left (9, : n) @ right (C, start : start + n) transposed to out (9, C)."""
     channels = right.shape[0]
@@ -94,7 +97,7 @@ def _product_transposed(left, right, start, n, out):
             out[j, c] += s0
 
 
-@_fast
+@fast
 def _spread_product(left, right, first, out, start, n):
     """Add left (9, C) transposed @ right (9, first : first + n) to out (C, start : start + n)."""
     r0, r1, r2 = right[0, first : first + n], right[1, first : first + n], right[2, first : first + n]
@@ -116,7 +119,7 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LOWEST = np.float32(-87.0)
 
 
-@_fast
+@fast
 def _softmax(z, n, bits):
     """Replace z (9, : n) by its softmax over the first axis; bits (n,) int32 is scratch. exp is that of Cephes."""
     power = bits.view(np.float32)
@@ -155,7 +158,7 @@ def _softmax(z, n, bits):
 _OUTSIDE = np.float32(-1e30)
 
 
-@_fast
+@fast
 def _near(tile, means, origin, table, near, bias):
     """near (9, C): the centres around a cell less its origin; bias (9,): minus their squares, or -1e30 off the grid."""
     cells, channels = table.shape[0], means.shape[1]
@@ -168,14 +171,14 @@ def _near(tile, means, origin, table, near, bias):
             bias[j] -= near[j, c] * near[j, c]
 
 
-@_fast
+@fast
 def _area(tile, rows, columns):
     width, cells = len(columns) - 1, (len(rows) - 1) * (len(columns) - 1)
     i, j = divmod(tile % cells, width)
     return (rows[i + 1] - rows[i]) * (columns[j + 1] - columns[j])
 
 
-@_fast
+@fast
 def _scores(near, bias, pixels, start, n, z):
     """z (9, : n): minus the squared distances of n pixels (C, area) to near (9, C), up to a constant per pixel."""
     for j in range(9):
@@ -183,7 +186,7 @@ def _scores(near, bias, pixels, start, n, z):
     _product(near * np.float32(2), pixels, start, n, z)
 
 
-@_fast
+@fast
 def associate(first, last, tiles, means, origin, table, rows, columns, q, sums):
     """One association. tiles (T, C, area) -> q (T, 9, area) or none; sums (T, 9, C + 1) of q times (features, 1)."""
     channels = tiles.shape[1]
@@ -215,7 +218,7 @@ def associate(first, last, tiles, means, origin, table, rows, columns, q, sums):
                 sums[tile, j, c] = part[j, c] + sums[tile, j, channels] * origin[tile, c]
 
 
-@_fast
+@fast
 def nearest(first, last, tiles, means, origin, table, rows, columns, labels):
     """tiles (T, C, area) -> labels (B, H, W): the nearest of the nine centres, the first of equals."""
     cells, channels, width = table.shape[0], tiles.shape[1], len(columns) - 1
@@ -246,7 +249,7 @@ def nearest(first, last, tiles, means, origin, table, rows, columns, labels):
                     y += 1
 
 
-@_fast
+@fast
 def update(first, last, sums, table, means, weights):
     """Turn sums (T, 9, C + 1) into means (T, C), weights (T,)."""
     cells, channels = table.shape[0], means.shape[1]
@@ -263,7 +266,7 @@ def update(first, last, sums, table, means, weights):
         means[tile] = total[:channels] / weights[tile]
 
 
-@_fast
+@fast
 def gather(first, last, sums, table, out):
     """Add sums (T, 9, C + 1) up by superpixel, out (T, C)."""
     cells, channels = table.shape[0], out.shape[1]
@@ -276,7 +279,7 @@ def gather(first, last, sums, table, out):
                 out[tile] += sums[base + g, 8 - j, :channels]
 
 
-@_fast
+@fast
 def associate_backward(
     first, last, tiles, means, origin, table, rows, columns, q, new, weights, grad_new, dq, grad_tiles, sums
 ):
@@ -329,126 +332,3 @@ def associate_backward(
             for c in range(channels):
                 sums[tile, j, c] = part[j, c] - total[j] * near[j, c]
             sums[tile, j, channels] = 0
-
-
-@_fast
-def best(first, last, q, index, table, out):
-    """q (B, H, W, 9), index (H, W) -> out (B, H, W), line by line."""
-    for line in range(first, last):
-        b, y = divmod(line, q.shape[1])
-        for x in range(q.shape[2]):
-            near, best = table[index[y, x]], -1
-            for j in range(9):
-                if near[j] >= 0 and (best < 0 or q[b, y, x, j] > q[b, y, x, best]):
-                    best = j
-            out[b, y, x] = near[best]
-
-
-@_fast
-def add_up(first, last, q, x, table, rows, columns, out):
-    """q (B, H, W, 9), x (B, H, W, D) -> out (B, cells, D)."""
-    for b in range(first, last):
-        for cell in range(len(table)):
-            i, j = divmod(cell, len(columns) - 1)
-            for y in range(rows[i], rows[i + 1]):
-                for k in range(columns[j], columns[j + 1]):
-                    for n in range(9):
-                        g = table[cell, n]
-                        if g >= 0:
-                            for d in range(x.shape[3]):
-                                out[b, g, d] += q[b, y, k, n] * x[b, y, k, d]
-
-
-@_fast
-def unpool(first, last, q, values, table, rows, columns, out):
-    """q (B, H, W, 9), values (B, cells, D) -> out (B, H, W, D)."""
-    for b in range(first, last):
-        for cell in range(len(table)):
-            i, j = divmod(cell, len(columns) - 1)
-            for y in range(rows[i], rows[i + 1]):
-                for k in range(columns[j], columns[j + 1]):
-                    for n in range(9):
-                        g = table[cell, n]
-                        if g >= 0:
-                            for d in range(values.shape[2]):
-                                out[b, y, k, d] += q[b, y, k, n] * values[b, g, d]
-
-
-@_fast
-def inner(first, last, values, x, table, rows, columns, out):
-    """values (B, cells, D), x (B, H, W, D) -> out (B, H, W, 9), their inner products."""
-    for b in range(first, last):
-        for cell in range(len(table)):
-            i, j = divmod(cell, len(columns) - 1)
-            for y in range(rows[i], rows[i + 1]):
-                for k in range(columns[j], columns[j + 1]):
-                    for n in range(9):
-                        g = table[cell, n]
-                        if g >= 0:
-                            for d in range(x.shape[3]):
-                                out[b, y, k, n] += values[b, g, d] * x[b, y, k, d]
-
-
-@_fast
-def agree(first, last, q, truth, table, rows, columns, share, mass, out):
-    """q (B, H, W, 9), truth (B, H, W) -> share (B, cells, labels), mass (B, cells), out (B, H, W)."""
-    for b in range(first, last):
-        for cell in range(len(table)):
-            i, j = divmod(cell, len(columns) - 1)
-            for y in range(rows[i], rows[i + 1]):
-                for k in range(columns[j], columns[j + 1]):
-                    label = truth[b, y, k]
-                    if label >= 0:
-                        for n in range(9):
-                            g = table[cell, n]
-                            if g >= 0:
-                                share[b, g, label] += q[b, y, k, n]
-        for cell in range(len(table)):
-            mass[b, cell] = share[b, cell].sum() + np.float32(EPSILON)
-            share[b, cell] /= mass[b, cell]
-        for cell in range(len(table)):
-            i, j = divmod(cell, len(columns) - 1)
-            for y in range(rows[i], rows[i + 1]):
-                for k in range(columns[j], columns[j + 1]):
-                    label = truth[b, y, k]
-                    total = np.float32(1)
-                    if label >= 0:
-                        total = np.float32(0)
-                        for n in range(9):
-                            g = table[cell, n]
-                            if g >= 0:
-                                total += q[b, y, k, n] * share[b, g, label]
-                    out[b, y, k] = total
-
-
-@_fast
-def agree_backward(first, last, q, truth, table, rows, columns, share, mass, grad, upper, out):
-    """grad (B, H, W) -> out (B, H, W, 9); upper (B, cells, labels) zeros, becomes the gradient of share."""
-    for b in range(first, last):
-        for cell in range(len(table)):
-            i, j = divmod(cell, len(columns) - 1)
-            for y in range(rows[i], rows[i + 1]):
-                for k in range(columns[j], columns[j + 1]):
-                    label = truth[b, y, k]
-                    if label >= 0:
-                        for n in range(9):
-                            g = table[cell, n]
-                            if g >= 0:
-                                upper[b, g, label] += q[b, y, k, n] * grad[b, y, k]
-        for cell in range(len(table)):
-            mean = np.float32(0)
-            for label in range(share.shape[2]):
-                mean += upper[b, cell, label] * share[b, cell, label]
-            for label in range(share.shape[2]):
-                upper[b, cell, label] = (upper[b, cell, label] - mean) / mass[b, cell]
-        for cell in range(len(table)):
-            i, j = divmod(cell, len(columns) - 1)
-            for y in range(rows[i], rows[i + 1]):
-                for k in range(columns[j], columns[j + 1]):
-                    label = truth[b, y, k]
-                    for n in range(9):
-                        g = table[cell, n]
-                        inside = g >= 0 and label >= 0
-                        out[b, y, k, n] = (
-                            grad[b, y, k] * share[b, g, label] + upper[b, g, label] if inside else np.float32(0)
-                        )
