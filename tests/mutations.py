@@ -246,12 +246,12 @@ MUTATIONS = (
     ),
     Mutation(
         "batch/engine.py",
-        "job.digest(task, _bytes(task)) == entry.digest",
+        "job.digest(task, content(task)) == entry.digest",
         "bool(entry.digest)",
         "batch -k resume",
     ),
     Mutation("batch/engine.py", "failures > most", "failures >= most", "batch -k max_failures"),
-    Mutation("batch/engine.py", "len(loaded.made) == len(loaded.parts)", "loaded.made", "batch -k parts"),
+    Mutation("batch/flow.py", "len(loaded.made) == len(loaded.parts)", "loaded.made", "batch -k parts"),
     Mutation(
         "evaluation/gates.py",
         "sign * (row[name] - bound) >= 0",
