@@ -254,12 +254,16 @@ class Judged:
     header: ClassVar = {
         **{"against": "b", "threads": 1},
         **{"protocol": "stutz", "annotations": "each", "tolerance": None, "ignore_label": None},
-        "methods": {"a": "", "b": ""},
+        "methods": {"a": "", "b": "", "c": ""},
+        "peers": ["c"],
     }
 
     def __init__(self, **ratios):
         self.summary = [{"method": name, "k_requested": 9, "asa": 0.9, "ratio": r} for name, r in ratios.items()]
         self.judged = "summary", self.summary
+
+    def rows(self):
+        return iter(())
 
 
 def test_a_gate_may_be_about_one_method():
@@ -277,24 +281,41 @@ def test_a_gate_may_be_about_one_method():
 
 
 def test_a_gate_about_a_method_that_does_not_run_is_refused():
-    with pytest.raises(UnknownName, match="unknown method of this run 'c'"):
-        Conditions.parse([], ["c:ratio=0.2"], None, []).check(Judged.header)
+    with pytest.raises(UnknownName, match="unknown method of this run 'd'"):
+        Conditions.parse([], ["d:ratio=0.2"], None, []).check(Judged.header)
     with pytest.raises(ParameterError, match="--fail-under makes no sense for ratio; less is better"):
         Conditions.parse(["a:ratio=0.2"], [], None, [])
 
 
 def test_a_ratio_may_get_so_much_worse_than_the_baseline(tmp_path):
-    before = {"schema": 1, "summary": Judged(a=0.1, b=0.5).summary, **Judged.header}
+    before = {"schema": 1, "summary": Judged(a=0.1, c=0.5).summary, **Judged.header}
     (tmp_path / "run.json").write_text(json.dumps(before))
-    judge = partial(Conditions.parse([], [], tmp_path / "run.json", ["a:ratio=0.05", "b:ratio=0.2"]).judge)
-    assert judge(Judged(a=0.14, b=0.69)).passed
-    assert not judge(Judged(a=0.16, b=0.5)).passed
-    assert not judge(Judged(a=0.1, b=0.71)).passed
+    judge = partial(Conditions.parse([], [], tmp_path / "run.json", ["a:ratio=0.05", "c:ratio=0.2"]).judge)
+    assert judge(Judged(a=0.14, c=0.69)).passed
+    assert not judge(Judged(a=0.16, c=0.5)).passed
+    assert not judge(Judged(a=0.1, c=0.71)).passed
+
+
+def test_a_peer_is_judged_where_it_is_named():
+    run = Judged(a=0.1, c=0.9)
+    assert Conditions.parse(["asa=0.5"], [], None, []).judge(run).verdicts[1:] == ()
+    assert not Conditions.parse(["c:asa=0.95"], [], None, []).judge(run).passed
+    assert not Conditions.parse([], ["c:ratio=0.8"], None, []).judge(run).passed
+    header = {**Judged.header, "methods": {"c": ""}, "against": "c"}
+    with pytest.raises(ParameterError, match="name the peer"):
+        Conditions.parse(["asa=0.5"], [], None, []).check(header)
+
+
+def test_a_ratio_to_itself_is_no_gate():
+    with pytest.raises(ParameterError, match="no method of this run could fail by b:ratio"):
+        Conditions.parse([], ["b:ratio=1.01"], None, []).check(Judged.header)
+    report = Conditions.parse([], ["ratio=0.5"], None, []).judge(Judged(a=0.1, b=1.0))
+    assert [v.method for v in report.verdicts] == ["a"]
 
 
 @pytest.mark.parametrize("other", [{"against": "a"}, {"threads": 2}])
 def test_ratios_to_another_reference_or_with_other_threads_are_not_compared(tmp_path, other):
-    before = {"schema": 1, "summary": Judged(a=0.1, b=0.5).summary, **Judged.header}
+    before = {"schema": 1, "summary": Judged(a=0.1, c=0.5).summary, **Judged.header}
     (tmp_path / "run.json").write_text(json.dumps(before | other))
     about = partial(Conditions.parse, [], [], tmp_path / "run.json")
     with pytest.raises(ParameterError, match=f"the baseline was made with {next(iter(other))}"):

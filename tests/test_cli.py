@@ -75,6 +75,8 @@ def test_version(spx):
         (["eval", "--data", "a", "--json", "--json"], "'--json': given more than once"),
         (["segment", "a.png", "-p", "iterations=3", "-p", "iterations=4"], "iterations is given twice"),
         (["segment", "a.png", "-m", "sin", "--weights", "sin", "-p", "weights=sin"], "weights is given twice"),
+        (["segment", "a.png", "--thickness", "2"], "--thickness says nothing without --overlay"),
+        (["bench", "--images", "a", "--longest", "2"], "--longest says nothing without --scaling"),
         (["segment", "a.png", "--device", "cpu", "-p", "device=auto"], "device is given twice"),
     ],
 )

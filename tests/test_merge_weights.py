@@ -41,14 +41,15 @@ def data(tmp_path_factory):
 
 
 def command(data, out, *more):
-    fields = [text for field in SMALL for text in ("--set", field)]
+    along = () if "--contours" in more else ("--contours", "edges")
+    said = {text.partition("=")[0] for text in more if "=" in text}
+    fields = [text for field in SMALL if field.partition("=")[0] not in said for text in ("--set", field)]
     return [
         "train",
         "merge",
         "-m",
         "snic",
-        "--contours",
-        "edges",
+        *along,
         "--data",
         str(data),
         "--out",

@@ -185,8 +185,8 @@ def benchmark(
         raise ParameterError("folders of flow are for the preset papers")
     along, where = chosen.contours, chosen.guide_device
     sources = make_sources(given, counts, native_count=chosen.native_count, contours=along, device=where)
-    ours = [source.name for source in sources]
-    for peer in open_peers(tuple(peers)):
+    others = open_peers(tuple(peers))
+    for peer in others:
         sources.append(Segmenter(peer.peer, peer, tuple(dict.fromkeys(counts)), True, peer.identity()))
     dataset = open_data(chosen.layout, data, chosen.split, chosen)
     if dataset.annotation is None and chosen.metrics is None:
@@ -195,7 +195,7 @@ def benchmark(
     if preset and dataset.annotation != "truth":
         raise ParameterError(f"the papers score against annotations, and {data} has none")
     if conditions is not None:
-        conditions.check(settings(scoring, chosen))
+        conditions.check(settings(scoring, chosen, [peer.peer for peer in others]))
     tell = progress or (lambda done, total: None)
-    document = run(scoring, chosen, [s.name for s in sources if s.name not in ours], tell)
+    document = run(scoring, chosen, [peer.peer for peer in others], tell)
     return with_papers(document, scoring, chosen, list(map(Path, flows)), tell) if preset else document

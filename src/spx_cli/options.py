@@ -49,7 +49,7 @@ class ReadOptions:
 class FileOptions(ReadOptions):
     """How a command that makes a file of each image treats every file."""
 
-    color: str | None = option(None, "Of drawn lines: a name or #RRGGBB.", "--color", metavar="COLOR")
+    color: str | None = option(None, "Of drawn lines: a name or #RRGGBB.", "--color", metavar="COLOR", needs="overlay")
     jobs: int = option(
         1, "Worker processes; 0: one for each core, with a GPU for four.", "--jobs", "-j", metavar="N", ge=0, le=10_000
     )
@@ -81,6 +81,7 @@ class SegmentOptions(FileOptions):
         metavar="PIXELS",
         ge=0.1,
         le=100,
+        needs="overlay",
     )
     native_count: bool = option(False, "Keep the count that the method itself yields.", "--native-count")
     raw: bool = option(False, "Keep the method's own map: neither connected, counted nor renumbered.", "--raw")
@@ -280,7 +281,14 @@ class BenchOptions(EvaluateOptions):
     )
     threads: int = option(1, "Threads of each method; 0: one for each core.", "--threads", metavar="N", ge=0, le=1024)
     scaling: bool = option(False, "Also time over image size and over count, and fit exponents.", "--scaling")
-    largest: float = option(33.0, "Of --scaling, megapixels.", "--largest", metavar="MPX", ge=0.01, le=1000)
+    largest: float = option(
+        33.0, "Of --scaling, megapixels.", "--largest", metavar="MPX", ge=0.01, le=1000, needs="scaling"
+    )
     longest: float = option(
-        20.0, "Of --scaling: what would take longer for one image is left out.", "--longest", metavar="SECONDS", ge=0
+        20.0,
+        "Of --scaling: what would take longer for one image is left out.",
+        "--longest",
+        metavar="SECONDS",
+        ge=0,
+        needs="scaling",
     )

@@ -39,14 +39,16 @@ def option(
     ge: float | None = None,
     le: float | None = None,
     read: Callable[[Any], Any] | None = None,
+    needs: str = "",
 ) -> Any:
     """Return a `param` that is also an option of a command: `spx_cli.cli._options.taking` spells it there.
 
     flags : "-k", "--segments" ...; none for what Python alone can say.
     read : makes the field's value of the text, or of the list of texts where the field is a tuple.
+    needs : name of the field without which this one says nothing.
     """
     limits = {"ge": ge, "gt": None, "le": le, "choices": ()}
-    return _field(default, help=help, **limits, flags=flags, metavar=metavar, read=read)
+    return _field(default, help=help, **limits, flags=flags, metavar=metavar, read=read, needs=needs)
 
 
 def _field(default: Any, **metadata: Any) -> Any:

@@ -11,7 +11,13 @@ from spx_cli.evaluation.gates import Conditions
 
 
 def document(**scores):
-    header = {"metrics": list(scores), "protocol": "stutz", "annotations": "each", "tolerance": None}
+    header = {
+        "methods": {"m": ""},
+        "metrics": list(scores),
+        "protocol": "stutz",
+        "annotations": "each",
+        "tolerance": None,
+    }
     header |= {"ignore_label": None, "data": {"root": "x"}}
     summary = [{"method": "m", "k_requested": 4, "k": 4.0, **scores}]
     return Document(
@@ -134,6 +140,49 @@ def test_a_baseline_of_something_else_is_named(tmp_path, text):
     (tmp_path / "base.json").write_text(text)
     with pytest.raises(FormatError, match=r"base\.json"):
         Conditions.parse([], [], tmp_path / "base.json", [])
+
+
+@pytest.mark.parametrize(
+    ("option", "texts"),
+    [
+        ("--fail-under", ["asa=0.999", "asa=0.1"]),
+        ("--fail-over", ["m:mde=1", "m:mde=2"]),
+        ("--tolerance", ["asa=0"] * 2),
+    ],
+)
+def test_a_gate_that_is_given_twice_is_refused(baseline, option, texts):
+    options = ("--fail-under", "--fail-over", "--tolerance")
+    under, over, slack = (texts if option == one else [] for one in options)
+    with pytest.raises(ParameterError, match=f"{option} .*= is given twice"):
+        Conditions.parse(under, over, baseline(asa=0.9), slack)
+
+
+def told(path, scores, **parts):
+    """The conditions that fail beside a baseline that also says `parts`."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+    report = Conditions.parse([], [], path, []).judge(scores)
+    return [f"{v.method} {v.k_requested} {v.condition}" for v in report.verdicts if not v.passed]
+
+
+def test_what_the_run_lacks_fails_beside_the_baseline(baseline):
+    rows = [{"method": method, "k_requested": k, "asa": 0.9} for method, k in (("m", 4), ("m", 9), ("n", 4))]
+    failed = told(baseline(), document(asa=0.95), summary=rows)
+    assert failed == ["m 9 of the baseline is in this run", "n 4 of the baseline is in this run"]
+    assert told(baseline(asa=0.9, br=0.5), document(asa=0.95), metrics=["asa", "br"]) == ["m 4 br is in this run"]
+
+
+def test_means_over_fewer_pairs_than_the_baselines_fail(baseline):
+    rows = [{"method": "m", "k_requested": 4, "image": name, "asa": 0.9} for name in "ab"]
+    scores = document(asa=0.95)
+    scores.records = lambda: iter([rows[:1]])
+    assert told(baseline(asa=0.9), scores, rows=rows) == ["m 4 scored on as many pairs as the baseline, 2"]
+    scores.records = lambda: iter([rows])
+    assert told(baseline(asa=0.9), scores, rows=rows) == []
+
+
+def test_contours_at_other_thresholds_are_not_compared(baseline):
+    with pytest.raises(ParameterError, match="made with thresholds 5, this run with None"):
+        told(baseline(asa=0.9), document(asa=0.95), thresholds=5)
 
 
 def test_failures_beyond_those_allowed_fail_the_run():

@@ -76,8 +76,8 @@ class BenchDocument(Outcome):
 
     @property
     def judged(self) -> tuple[str, Sequence[Row]]:
-        """The rows that gates are about: what is ours."""
-        return "summary", [row for row in self.summary if row["method"] not in self.header["peers"]]
+        """The rows that gates are about: those of the counts asked for, whether also interpolated or not."""
+        return "summary", self.summary
 
     def more(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield what a report as JSON holds besides."""
@@ -100,13 +100,16 @@ def threads_of(options: BenchOptions) -> int:
     return options.threads or cores()
 
 
-def settings(scoring: Scoring, options: BenchOptions) -> dict[str, Any]:
-    """Return what decides on scores and ratios; UnknownName for a reference that does not run."""
+def settings(scoring: Scoring, options: BenchOptions, peers: Sequence[str]) -> dict[str, Any]:
+    """Return what decides on scores and ratios, as it stands in results; UnknownName for a reference that runs not.
+
+    peers : the names of the contenders that are not ours.
+    """
     names = [source.name for source in scoring.sources]
     against = options.against or names[0]
     if against not in names:
         raise unknown("contender of this run", against, names)
-    return {**scoring.settings(), "against": against, "threads": threads_of(options)}
+    return {**scoring.settings(), "against": against, "threads": threads_of(options), "peers": list(peers)}
 
 
 def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress: Progress) -> BenchDocument:
@@ -119,7 +122,7 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
     """
     segmenters = [source for source in scoring.sources if isinstance(source, Segmenter)]
     names = [segmenter.name for segmenter in segmenters]
-    against = settings(scoring, options)["against"]
+    against = settings(scoring, options, peers)["against"]
     entries = scoring.dataset.entries[: options.limit]
     wanted = segmenters[0].counts
     scoring = replace(scoring, sources=tuple(_bracketed(source) for source in segmenters))
@@ -156,10 +159,9 @@ def run(scoring: Scoring, options: BenchOptions, peers: Sequence[str], progress:
         spare: list[Failure] = []  # a count that is beyond what a peer gives is no fault of the run
         at = [at_count(curve, name, count, spare) for name in names for count in wanted]
     header = (
-        settings(scoring, options)
+        settings(scoring, options, peers)
         | scores.header
         | {
-            "peers": list(peers),
             "bench": {
                 **place,
                 "devices": {s.name: _device(s) for s in segmenters},

@@ -127,7 +127,13 @@ def taking(cls: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def call(**given: Any) -> Any:
             values = {name: given.pop(name) for name in offered}
             said = {name: _said(offered[name], value) for name, value in values.items() if value not in (None, [])}
-            return command(options=cls(**said), **given)
+            options = cls(**said)
+            for name, field in offered.items():
+                needed = field.metadata["needs"]
+                if needed and getattr(options, name) != field.default and not getattr(options, needed):
+                    own, other = field.metadata["flags"][0], offered[needed].metadata["flags"][0]
+                    raise ParameterError(f"{own} says nothing without {other}; leave it out")
+            return command(options=options, **given)
 
         parameters = []
         for parameter in inspect.signature(command).parameters.values():

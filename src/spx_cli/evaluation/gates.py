@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,10 @@ class Conditions:
 
     under, over : the least and the greatest mean that passes, by metric, or by method and metric: 'slic:asa'.
     baseline : what an earlier `spx eval --json` wrote, None for no comparison.
-    slack : how much worse than the baseline a metric may be; without any, no metric may be worse at all.
+    slack : which metrics are compared with the baseline, and how much worse each may be; without any, all are, and none
+        may be worse.
+
+    Peers of a benchmark are judged where they are named, and `ratio` of all but the reference, whose own is 1.
     """
 
     under: Mapping[str, float]
@@ -81,20 +85,27 @@ class Conditions:
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise ParameterError where the baseline was made under other settings than `settings`, a document's header.
 
-        And UnknownName where a condition is about a method that does not run. To be asked before the work, for
-        afterwards it was in vain.
+        UnknownName where a condition is about a method that does not run, ParameterError where it is about none. To be
+        asked before the work, for afterwards it was in vain.
         """
+        methods, against = settings["methods"], settings.get("against")
+        ours = [name for name in methods if name not in settings.get("peers", ())]
         for key in (*self.under, *self.over, *self.slack):
-            method = key.rpartition(":")[0]
-            if method and method not in settings["methods"]:
-                raise unknown("method of this run", method, settings["methods"])
+            method, _, metric = key.rpartition(":")
+            if method and method not in methods:
+                raise unknown("method of this run", method, methods)
+            if not [name for name in ([method] if method else ours) if (name, metric) != (against, "ratio")]:
+                why = "times are over its own" if against in (method, *ours) else "name the peer, PEER:METRIC=VALUE"
+                raise ParameterError(f"no method of this run could fail by {key}: {why}")
         if self.baseline is None:
             return
+        if not ours and not self.slack:
+            raise ParameterError("no method of ours runs to be compared with the baseline")
         of_time = ("against", "threads") if "ratio" in self.metrics else ()
-        for key in ("protocol", "annotations", "tolerance", "ignore_label", *of_time):
-            if (was := self.baseline.get(key)) != settings.get(key):
+        for key in ("protocol", "annotations", "tolerance", "ignore_label", "thresholds", *of_time):
+            if (was := self.baseline.get(key)) != (is_now := settings.get(key)):
                 raise ParameterError(
-                    f"the baseline was made with {key} {was!r}, this run with {settings[key]!r}; "
+                    f"the baseline was made with {key} {was!r}, this run with {is_now!r}; "
                     "scores under different settings cannot be compared"
                 )
         was, now = (_reading(header) for header in (self.baseline, settings))
@@ -113,45 +124,67 @@ class Conditions:
             before, images = (header.get("data", {}).get("images") for header in (self.baseline, document.header))
             if before is not None and before != images:
                 raise ParameterError(f"the baseline is of {before} images, this run of {images}: means of other images")
-        verdicts = [
-            verdict
-            for row in document.judged[1]
-            for verdict in (*self._limits(row), *(self._regressions(row, document) if self.baseline else ()))
-        ]
+        verdicts = [verdict for row in document.judged[1] for verdict in self._limits(row, document)]
+        if self.baseline is not None:
+            verdicts += self._comparisons(document, self.baseline)
         gated = bool(self.metrics) or self.baseline is not None
         if not document.pairs and not document.failures and not gated:
             raise NothingToDo(f"nothing to score in {document.header['data']['root']}")
         failed = not document.pairs or len(document.failures) > max_failures
         return Report(document, tuple(verdicts), not failed and all(verdict.passed for verdict in verdicts))
 
-    def _limits(self, row: Row) -> Iterator[Verdict]:
+    def _limits(self, row: Row, document: Outcome) -> Iterator[Verdict]:
         # A comparison with NaN is false, so what is undefined never passes.
-        for name, least in _about(row, self.under):
+        for name, least in _about(row, self.under, document):
             yield _verdict(row, f"{name} >= {least:g}", row[name], row[name] >= least)
-        for name, most in _about(row, self.over):
+        for name, most in _about(row, self.over, document):
             yield _verdict(row, f"{name} <= {most:g}", row[name], row[name] <= most)
 
-    def _regressions(self, row: Row, document: Outcome) -> Iterator[Verdict]:
-        baseline = self.baseline or {}
-        rows = baseline[document.judged[0]]
-        old: Row = next((before for before in rows if _key(before) == _key(row)), {})
-        usual = {name: 0.0 for name in document.metrics if KNOWN[name].sign}
-        for name, slack in _about(row, self.slack) if self.slack else usual.items():
-            was = old.get(name)
-            if was is None:
-                yield _verdict(row, f"{name} is in the baseline", math.nan, False)
-                continue
-            sign = KNOWN[name].sign
-            bound = was - sign * slack
-            condition = f"{name} {'>=' if sign > 0 else '<='} {bound:.6g} (baseline {was:.6g})"
-            yield _verdict(row, condition, row[name], sign * (row[name] - bound) >= 0)
+    def _comparisons(self, document: Outcome, baseline: Mapping[str, Any]) -> Iterator[Verdict]:
+        """Yield what comparing the rows of the run with the baseline's gives; those that one of them lacks fail."""
+        part, rows = document.judged
+        before = {_key(row): row for row in baseline[part]}
+        scored, then = (Counter(map(_key, some)) for some in (document.rows(), baseline.get("rows", ())))
+        for row in rows:
+            old = before.pop(_key(row), {})
+            names = self._compared(row, document, baseline)
+            for name, slack in names.items():
+                yield _regression(row, old, name, slack)
+            n, m = scored[_key(row)], then[_key(row)]
+            if names and m and n != m:
+                yield _verdict(row, f"scored on as many pairs as the baseline, {m}", n, passed=False)
+        peers = {*document.header.get("peers", ()), *baseline.get("peers", ())}
+        for row in before.values():
+            if self._compared(row, document, baseline) and row["method"] not in peers:
+                yield _verdict(row, "of the baseline is in this run", math.nan, passed=False)
+
+    def _compared(self, row: Row, document: Outcome, baseline: Mapping[str, Any]) -> dict[str, float]:
+        """Return the metrics in which a row is compared with the baseline, and how much worse each may be."""
+        if self.slack:
+            return dict(_about(row, self.slack, document))
+        if row["method"] in document.header.get("peers", ()):
+            return {}
+        both = dict.fromkeys((*document.metrics, *baseline.get("metrics", ())))
+        return {name: 0.0 for name in both if name in KNOWN and KNOWN[name].sign}
 
 
-def _about(row: Row, limits: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    """Yield (metric, value) of the limits on a row: those of its method, and those of all."""
+def _regression(row: Row, old: Row, name: str, slack: float) -> Verdict:
+    was, sign = old.get(name), KNOWN[name].sign
+    if was is None or name not in row:
+        where = "the baseline" if was is None else "this run"
+        return _verdict(row, f"{name} is in {where}", math.nan, passed=False)
+    bound = was - sign * slack
+    condition = f"{name} {'>=' if sign > 0 else '<='} {bound:.6g} (baseline {was:.6g})"
+    return _verdict(row, condition, row[name], sign * (row[name] - bound) >= 0)
+
+
+def _about(row: Row, limits: Mapping[str, float], document: Outcome) -> Iterator[tuple[str, float]]:
+    """Yield (metric, value) of the limits on a row: those of its method, and those of all of ours."""
     for key, value in limits.items():
         method, _, name = key.rpartition(":")
-        if method in ("", row["method"]):
+        everybody = not method and row["method"] not in document.header.get("peers", ())
+        reference = name == "ratio" and row["method"] == document.header.get("against")
+        if method == row["method"] or (everybody and not reference):
             yield name, value
 
 
@@ -174,6 +207,8 @@ def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
         if KNOWN[name].sign == but:
             hint = {-1: "; less is better, use --fail-over", 1: "; more is better, use --fail-under", 0: ""}[but]
             raise ParameterError(f"{option} makes no sense for {name}{hint or ', which has no better or worse'}")
+        if key in limits:
+            raise ParameterError(f"{option} {key}= is given twice")
         try:
             limits[key] = float(number)
         except ValueError:
@@ -193,7 +228,7 @@ def _read_baseline(path: Path) -> dict[str, Any]:
         raise FormatError(f"the baseline {path} is no JSON; 'spx eval --json FILE' writes one") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA or "summary" not in document:
         raise FormatError(f"the baseline {path} is no result of 'spx eval --json', schema {SCHEMA}")
-    for part in ("summary", "at"):
+    for part in ("summary", "at", "rows"):
         rows = document.setdefault(part, [])
         if not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise FormatError(f"the baseline {path} is damaged: '{part}' does not hold rows of scores")
