@@ -11,6 +11,7 @@ SpxError
 ├── WeightsError     weights that are damaged or belong to another method
 ├── TrainingError    a training that cannot go on: the loss is not finite
 ├── OutputError      an output that cannot be written
+│   └── Busy         an output that another process is writing
 ├── NothingToDo      no input at all
 ├── DeviceError      a device that this machine does not have
 ├── OutOfMemory      (also MemoryError)  a device's memory does not suffice
@@ -67,6 +68,10 @@ class TrainingError(SpxError):
 
 class OutputError(SpxError):
     """An output that cannot be written."""
+
+
+class Busy(OutputError):
+    """An output that another process is writing."""
 
 
 class NothingToDo(SpxError):

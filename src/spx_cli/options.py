@@ -194,7 +194,10 @@ class DataOptions(ReadOptions):
     limit: int | None = option(None, "Score the first N images only.", "--limit", metavar="N", ge=1, le=10**9)
     jobs: int = option(1, "Worker processes; 0: one for each core.", "--jobs", "-j", metavar="N", ge=0, le=10_000)
     rows: Path | None = option(
-        None, "Keep results here as they come. [default: in the cache, till done]", "--rows", metavar="FILE"
+        None,
+        "Keep results here as they come, in place of earlier ones unless --resume. [default: in the cache, till done]",
+        "--rows",
+        metavar="FILE",
     )
     resume: bool = option(False, "Go on where the same command was interrupted.", "--resume")
     cached: bool = option(False, "Keep results in the user's cache until all is scored.")

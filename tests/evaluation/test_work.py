@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotated import BANDS, evaluate, grid
-from spx_cli.errors import FormatError, OutputError, ParameterError
+from spx_cli.errors import Busy, FormatError, OutputError, ParameterError
 from spx_cli.evaluation.ledger import Ledger
 from spx_cli.evaluation.sources import make_sources
 from spx_cli.io import write_labels
@@ -116,6 +116,38 @@ def test_other_settings_cannot_go_on(data, tmp_path):
         evaluate(data, make_sources([StandIn()], [3]), rows=keep, metrics=["asa"], resume=True)
 
 
+def test_a_file_that_another_run_fills_is_refused(data, tmp_path):
+    keep = tmp_path / "rows.jsonl"
+    straight = evaluate(data, BANDS)
+    busy = []
+
+    def meanwhile(done, total):
+        for resume in (False, True) if done == 2 else ():
+            with pytest.raises(Busy, match=r"rows\.jsonl: another process is writing there"):
+                evaluate(data, BANDS, rows=keep, resume=resume)
+            busy.append(resume)
+
+    first = evaluate(data, BANDS, rows=keep, progress=meanwhile)
+    assert busy == [False, True]
+    assert list(first.rows()) == list(straight.rows())
+    assert list(evaluate(data, BANDS, rows=keep, resume=True).rows()) == list(straight.rows())
+
+
+def test_the_same_command_may_run_twice(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPX_HOME", str(tmp_path / "home"))
+    straight, beside = list(evaluate(data, BANDS).rows()), []
+
+    def meanwhile(done, total):
+        if done == 2:
+            beside.append(list(evaluate(data, BANDS, cached=True).rows()))
+            with pytest.raises(Busy):
+                evaluate(data, BANDS, cached=True, resume=True)
+
+    first = evaluate(data, BANDS, cached=True, progress=meanwhile)
+    assert [list(first.rows()), *beside] == [straight, straight]
+    assert not list((tmp_path / "home/eval").iterdir())
+
+
 def test_a_damaged_line_is_scored_again(data, tmp_path, scored):
     keep = tmp_path / "rows.jsonl"
     straight = list(evaluate(data, BANDS, rows=keep).rows())
@@ -186,6 +218,7 @@ def test_a_ledger_gives_back_what_it_was_given(tmp_path_factory, names, values, 
     last = dict(zip(names, values, strict=False))
     assert {name: ledger[name]["value"] for name in last} == last
     assert len(ledger) == len(last)
+    ledger.release()
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines)[: -cut or None] if cut < len(b"".join(lines[1:])) else lines[0])
     whole = path.read_bytes().count(b"\n") - 1

@@ -29,7 +29,12 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="
 
 Rows = Annotated[
     Path | None,
-    typer.Option("--rows", metavar="FILE", help="Keep scores here as they come. [default: in the cache, till done]"),
+    typer.Option(
+        "--rows",
+        metavar="FILE",
+        help="Keep scores here as they come, in place of earlier ones unless --resume. "
+        "[default: in the cache, till done]",
+    ),
 ]
 
 

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spx_cli.errors import FormatError, OutputError, ParameterError
-from spx_cli.io.files import sealed, unsealed
+from spx_cli.errors import Busy, FormatError, OutputError, ParameterError
+from spx_cli.io.files import claim, release, sealed, unsealed
 
 
 class Ledger:
-    """Records by name, in a file; memory holds one number for each."""
+    """Records by name, in a file that is this process's until `release`; memory holds one number for each."""
 
     def __init__(self, settings: Mapping[str, Any], path: Path | None = None, *, resume: bool = False) -> None:
         """Begin a ledger, or open one to go on.
@@ -27,7 +27,7 @@ class Ledger:
         resume : read what is there; raises ParameterError where it was made with other settings. A file that is not
             there is begun. Without it a ledger that is there is begun anew.
 
-        Raises FormatError where the file is something else.
+        Raises FormatError where the file is something else, Busy where another process is at it.
         """
         self.path = path
         self._places: dict[str, int] = {}
@@ -40,10 +40,12 @@ class Ledger:
                 place = Path(os.path.realpath(path))  # a link stays
                 if place.exists() and not place.is_file():
                     raise OSError(0, "it is no regular file")
-                if not resume:
-                    _check_replaceable(place)
-                    place.unlink(missing_ok=True)
-                self._file = place.open("r+b" if place.exists() else "w+b")
+                self._file = _claimed(place)
+                if not resume and place.stat().st_size:
+                    with self._file:
+                        _check_replaceable(place)
+                        place.unlink()  # who reads it still has it
+                    self._file = _claimed(place)
             except OSError as error:
                 raise OutputError(f"cannot keep results in {path}: {error.strerror}") from None
         weakref.finalize(self, self._file.close)
@@ -66,6 +68,10 @@ class Ledger:
     def add(self, name: str, record: Mapping[str, Any]) -> None:
         """Append a record; it is in the file when this returns. NaN and infinity are kept."""
         self._places[name] = self._write({"name": name, **record})
+
+    def release(self) -> None:
+        """Let other processes go on with the file; what it holds can still be read here."""
+        release(self._file.fileno())
 
     def _write(self, value: Mapping[str, Any]) -> int:
         place = self._file.seek(0, 2)
@@ -107,6 +113,17 @@ class Ledger:
                     f"{self.path} was made with {key} {found.get(key)!r}, not {wanted.get(key)!r}; "
                     "leave out --resume to begin anew"
                 )
+
+
+def _claimed(place: Path) -> BinaryIO:
+    """Open a file, or a new one, for this process alone."""
+    file = os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+        claim(file.fileno(), place)
+    except Busy:
+        file.close()
+        raise
+    return file
 
 
 def _check_replaceable(place: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from spx_cli.datasets import Entry
-from spx_cli.errors import FormatError, is_interrupt
+from spx_cli.errors import Busy, FormatError, is_interrupt
 from spx_cli.evaluation.document import Failure
 from spx_cli.evaluation.ledger import Ledger, cache_file
 from spx_cli.io.files import files_digest
@@ -56,7 +56,13 @@ def score_all(
     key : the name that only this scoring has in the user's cache.
     """
     kept = options.rows or (cache_file(key) if options.cached else None)
-    ledger = Ledger(settings, kept, resume=options.resume)
+    try:
+        ledger = Ledger(settings, kept, resume=options.resume)
+    except Busy:
+        if options.rows or options.resume:
+            raise
+        kept = None  # the same command runs beside this one, and keeps its own
+        ledger = Ledger(settings)
     try:
         with closing(Remarks()) as remarks:
             _fill(ledger, entries, subject_of, score, jobs, progress, remarks)
@@ -64,8 +70,11 @@ def score_all(
         if kept and is_interrupt(error):
             _log.warning("results so far are kept in %s; the same command with --resume goes on", kept)
         raise
-    if kept and not options.rows:
-        kept.unlink(missing_ok=True)  # the open ledger outlives its name
+    else:
+        if kept and not options.rows:
+            kept.unlink(missing_ok=True)  # the open ledger outlives its name
+    finally:
+        ledger.release()
     return ledger
 
 

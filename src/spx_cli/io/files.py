@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image as pillow
 
-from spx_cli.errors import FormatError, OutputError, SpxError
+from spx_cli.errors import Busy, FormatError, OutputError, SpxError
 
 try:
     import fcntl
@@ -168,21 +168,33 @@ def check_output(path: str | Path) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a folder for this process, where the system can; OutputError where another one has it."""
+    """Keep a folder for this process, where the system can; Busy where another one has it."""
     with writing(folder):
         handle = os.open(folder, os.O_RDONLY) if fcntl else -1
     try:
-        if fcntl:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(f"{folder}: another process is writing there") from None
-            except OSError:  # a file system without locks
-                pass
+        claim(handle, folder)
         yield
     finally:
         if fcntl:
             os.close(handle)
+
+
+def claim(handle: int, place: Path) -> None:
+    """Keep what is open for this process until it is closed or released, where the system can; Busy, naming `place`."""
+    if fcntl:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{place}: another process is writing there") from None
+        except OSError:  # a file system without locks
+            pass
+
+
+def release(handle: int) -> None:
+    """Let others have what `claim` kept."""
+    if fcntl:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def make_folder(path: Path) -> None:
