@@ -398,7 +398,7 @@ def test_a_process_that_dies_is_told_and_never_called_again():
         (("--data", "data", "--images", "data"), 2, "name what to run on"),
         (("--data", "nowhere"), 1, "no such folder: nowhere"),
         (("--data", "empty"), 3, "empty is empty"),
-        (("--images", "data/images", "--layout", "voc"), 2, "--layout and --split are about --data"),
+        (("--images", "data/images", "--layout", "voc"), 2, "--layout: for --data"),
         (("--data", "data", "-m", "slik"), 2, "did you mean 'slic'?"),
         (("--data", "data", "--against", "snic"), 2, "unknown contender of this run 'snic'"),
         (("--data", "data", "-m", "slic", "-m", "snic", "-p", "compactness=3"), 2, "-p sets a parameter of one method"),

@@ -68,6 +68,19 @@ def test_version(spx):
         (["segment", "a.png", "--device", "gpu"], "'gpu'"),
         (["segment", "a.png", "--format", "pgn"], "did you mean 'png'"),
         (["segment", "a.png", "--overlay", "boundary"], "did you mean 'boundaries'"),
+        (["segment", ""], "INPUT...': it is empty"),
+        (["eval", "--data", "a", "--json", ""], "'--json': it is empty"),
+        (["segment", "a.png", "-p", ""], "'-p' / '--param': it is empty"),
+        (["segment", "a.png", "-0"], "-0 says nothing without --from-file"),
+        (["segment", "a.png", "--fail-fast", "--max-failures", "2"], "give one"),
+        (["contours", "a.png", "--layout", "voc"], "--layout is about scores"),
+        (["contours", "--data", "a", "--fail-fast"], "--fail-fast goes with images"),
+        (["bench", "--images", "a", "-m", "snic", "--device", "cuda"], "no method of this run has a device"),
+        (["bench", "--images", "a", "--protocol", "sen", "--tolerance", "2"], "--protocol, --tolerance: for --data"),
+        (
+            ["eval", "--data", "a", "--labels", "b", "-k", "3", "--seed", "4"],
+            "-k, --seed says nothing about label maps",
+        ),
         (["segment", "--from-file", "missing.txt"], "missing.txt: No such file"),
         (["segment", "a.png", "-o", "-", "--json"], "--json"),
         (["segment", "a.png", "--range", "0"], "--range"),
@@ -116,13 +129,14 @@ def test_the_shell_completes_names(spx, capsys, monkeypatch, line, expected):
     assert capsys.readouterr().out.split() == expected
 
 
-def test_interrupted(spx):
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(spx, by):
     for i in range(100):  # a second of work and more, so that a busy machine interrupts it and not its end
         picture(f"photos/{i:03}.png", size=(300, 300))
     command = ("segment", "photos", "-m", "snic", "-o", "out")
     with process(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         reader.stdout.readline()
-        reader.send_signal(signal.SIGINT)
+        reader.send_signal(by)
         assert reader.communicate()[1] == b"spx: error: interrupted\n"
     assert reader.returncode == 130
     assert not list(Path("out").rglob("*.part"))
@@ -145,6 +159,8 @@ spx_cli.__main__.main()
         "raise KeyboardInterrupt",
         "exec('raise KeyboardInterrupt')",  # after which python -m would end by the signal
         "raise SystemError('returned a result with an exception set') from KeyboardInterrupt()",  # compiled code
+        # through compiled code that called compiled code
+        "try: raise SystemError from KeyboardInterrupt()\n    except Exception as error: raise SystemError from error",
     ],
 )
 def test_every_interrupt_ends_alike(tmp_path, end):

@@ -274,7 +274,7 @@ def test_a_run_is_its_own_baseline(spx, data, tmp_path):
     StandIn.groups.clear()
     spx(*data, "--baseline", "base.json", "--tolerance", "2", "--json", "other.json")
     assert (StandIn.groups, (tmp_path / "other.json").exists()) == ([], False)  # refused before the work
-    assert spx(*data, "--baseline", "nowhere.json").code == 1
+    assert spx(*data, "--baseline", "nowhere.json").code == 2
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def main() -> "NoReturn":
     ended: list[int] = []
     atexit.register(_insist, ended)  # the first to be registered is the last to be called
     try:
-        from signal import SIG_IGN, SIGINT, default_int_handler, getsignal, signal
+        from signal import SIG_DFL, SIG_IGN, SIGINT, SIGTERM, default_int_handler, getsignal, signal
 
         # While there is nothing to clean up after, an interrupt ends the process here and now, whatever is imported.
         wanted = getsignal(SIGINT) is default_int_handler  # it is not in the background of a script
@@ -31,8 +31,11 @@ def main() -> "NoReturn":
 
         if wanted:
             signal(SIGINT, default_int_handler)
+        if getsignal(SIGTERM) is SIG_DFL:  # what stops a job of CI: there is as much to clean up after
+            signal(SIGTERM, default_int_handler)
         code = run(sys.argv[1:])
         signal(SIGINT, SIG_IGN)  # all is done
+        signal(SIGTERM, SIG_DFL)
         ended.append(code)
     except KeyboardInterrupt:
         _leave()

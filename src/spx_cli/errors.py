@@ -97,7 +97,8 @@ class MissingExtra(SpxError, ImportError):
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an error is an interrupt: one that comes as compiled code returns is a SystemError by then."""
-    return isinstance(error, KeyboardInterrupt) or (
-        isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
-    )
+    """Whether an error is an interrupt: one that comes as compiled code returns is by then a SystemError's cause."""
+    cause: BaseException | None = error
+    while isinstance(cause, SystemError):
+        cause = cause.__cause__
+    return isinstance(cause, KeyboardInterrupt)

@@ -4,16 +4,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
 from spx_cli.cli._output import complain, note, print_json, progress, table
+from spx_cli.errors import ParameterError
+from spx_cli.options import FileOptions
 
 if TYPE_CHECKING:
     from spx_cli.batch.engine import Run
+
+Options = TypeVar("Options", bound=FileOptions)
 
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first file that fails, as --max-failures 0 does.")
@@ -27,6 +32,22 @@ def out(mark: str) -> Any:
         f"[default for one image: STEM.{mark}.png here]"
     )
     return typer.Option("-o", "--out", metavar="OUT", help=text)
+
+
+def sources(inputs: list[str] | None, from_file: str | None, *, null: bool) -> list[str]:
+    """Return the inputs that were named, and those that --from-file lists."""
+    from spx_cli.batch.inputs import read_list
+
+    if null and not from_file:
+        raise ParameterError("-0 says nothing without --from-file; leave it out")
+    return (inputs or []) + (read_list(from_file, null=null) if from_file else [])
+
+
+def stopping(options: Options, *, fail_fast: bool) -> Options:
+    """Return the options of a run that stops at the first file that fails, if it shall."""
+    if fail_fast and options.max_failures is not None:
+        raise ParameterError("--fail-fast and --max-failures are two answers to one question; give one")
+    return replace(options, max_failures=0) if fail_fast else options
 
 
 def to_stdout(run: "Callable[[Path], Run]", suffix: str) -> int:

@@ -70,7 +70,7 @@ Device = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="For methods that are random.")]
 Weights = Annotated[str | None, typer.Option("--weights", metavar="PATH", help="Trained weights, for learned methods.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object for each result.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary; errors only.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no notes: results and errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
 
 
@@ -83,7 +83,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join the two numbers to one value, as an option of Typer takes always or never two.
 
-        BadParameter for an option with a value that is given twice, unless it is one that may be.
+        BadParameter for what is given twice, unless it may be, and for empty text, which unset variables leave.
         """
         left, joined = list(args), list[str]()
         while left:
@@ -92,12 +92,17 @@ class Command(TyperCommand):
                 arg = f"--range={left.pop(0)} {left.pop(0)}"
             joined.append(arg)
         if not ctx.resilient_parsing:  # as it is for the shell's completion
-            self._refuse_repeated(ctx, joined)
+            self._check(ctx, joined)
         return super().parse_args(ctx, joined)
 
-    def _refuse_repeated(self, ctx: Any, args: list[str]) -> None:
-        """Of two values the parser would take the last without a word."""
-        given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
+    def _check(self, ctx: Any, args: list[str]) -> None:
+        # Of two values the parser would take the last without a word.
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
+        given: list[Any] = list(order)
+        for one in given:
+            value = values.get(one.name)
+            if value == "" or (isinstance(value, list | tuple) and "" in value):
+                raise typer.BadParameter("it is empty", ctx=ctx, param=one)
         once = [one for one in given if one.param_type_name == "option" and not (one.multiple or one.is_flag)]
         for repeated in (one for i, one in enumerate(once) if one in once[:i]):
             raise typer.BadParameter("given more than once, but only one value counts", ctx=ctx, param=repeated)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from spx_cli.evaluation.boundaries import ContourSource
     from spx_cli.evaluation.gates import Conditions, Report
 
-REPORT_OPTIONS = ("--json", "--csv", "--markdown", "--junit", "--html")
 STDOUT = "-"
+_FILE = "[FILE]"  # of an option that may stand alone
 # So many lines name single failures; the JSON report names them all.
 MOST_LINES = 20
 
@@ -28,16 +28,17 @@ class OptionalFiles(_options.Command):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a report option that no file follows the name of standard output."""
         filled: list[str] = []
+        reports = [flag for option in self.params if option.metavar == _FILE for flag in option.opts]
         for arg, following in zip(args, [*args[1:], "--"], strict=False):
             filled.append(arg)
-            if arg in REPORT_OPTIONS and following.startswith("-") and following != STDOUT:
+            if arg in reports and following.startswith("-") and following != STDOUT:
                 filled.append(STDOUT)
         return super().parse_args(ctx, filled)
 
 
 def report(name: str, what: str) -> Any:
     """Return a report option."""
-    return typer.Option(name, metavar="[FILE]", help=f"{what}; without FILE on standard output.", show_default=False)
+    return typer.Option(name, metavar=_FILE, help=f"{what}; without FILE on standard output.", show_default=False)
 
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.", show_default=False)]
@@ -69,23 +70,29 @@ AsJunit = Annotated[str, report("--junit", "Gates as test cases, for CI systems"
 AsHtml = Annotated[str, report("--html", "A page with curves and pictures")]
 
 
-def wanted(**files: str) -> dict[str, str]:
+def wanted(*, curve: Path | None = None, kept: Sequence[Path | None] = (), **files: str) -> dict[str, str]:
     """Return the reports that are asked for, by kind.
 
-    Raises ParameterError where several would go to one place, OutputError where a file could not be written.
+    kept : other files of the run, which no report may replace.
+
+    Raises ParameterError where several would go to one place, or to that of an image, OutputError where a file could
+    not be written.
     """
+    from spx_cli.io import IMAGE_SUFFIXES
     from spx_cli.io.files import check_output
 
-    outputs = {kind: file for kind, file in files.items() if file}
+    outputs = {kind: file for kind, file in (files | _curve(curve)).items() if file}
     if list(outputs.values()).count(STDOUT) > 1:
         raise ParameterError("only one report fits on standard output; give the others a file")
-    places = set()
+    places = {file.resolve() for file in kept if file is not None}
     for file in outputs.values():
         if file != STDOUT:
             check_output(file)
             place = Path(file).resolve()
             if place in places and (place.is_file() or not place.exists()):  # into a device go as many as like
-                raise ParameterError(f"several reports would be written to {file}; give each a file of its own")
+                raise ParameterError(f"{file} is named for two things; give each report a file of its own")
+            if place.exists() and place.suffix.lower() in IMAGE_SUFFIXES:
+                raise ParameterError(f"the report would replace the image {file}; choose another file")
             places.add(place)
     return outputs
 
@@ -100,14 +107,14 @@ def tolerances(texts: list[str]) -> tuple[int | None, list[str]]:
     return int(radii[0]) if radii else None, [text for text in texts if "=" in text]
 
 
-def curve_file(curve: Path | None) -> dict[str, str]:
+def _curve(curve: Path | None) -> dict[str, str]:
     """Return the report that --curve asks for, by kind."""
     if curve is None:
         return {}
     kinds = {".csv": "curve", ".svg": "curve.svg"}
     if curve.suffix.lower() not in kinds:
         raise ParameterError(f"--curve writes .csv or .svg, not {curve.name}")
-    return wanted(**{kinds[curve.suffix.lower()]: str(curve)})
+    return {kinds[curve.suffix.lower()]: str(curve)}
 
 
 def benchmark(

@@ -111,20 +111,34 @@ def bench(
     log_to_stderr(verbose=verbose, quiet=quiet)
     if (data is None) == (images is None):
         raise ParameterError("name what to run on: --data DIR, or --images DIR where there are no annotations")
-    outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown, junit=as_junit, html=as_html)
+    outputs = _reports.wanted(
+        json=as_json,
+        csv=as_csv,
+        markdown=as_markdown,
+        junit=as_junit,
+        html=as_html,
+        kept=(baseline, options.rows),
+    )
     radius, slack = _reports.tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
     also = tuple(name for name in conditions.metrics if name not in SPEED_METRICS)
     options = replace(options, tolerance=radius, also=also, cached=True, contours=contours, guide_device=device)
     if images is not None:
-        if options.layout != "folder" or options.split:
-            raise ParameterError("--layout and --split are about --data")
+        usual, annotated = BenchOptions(), ("layout", "split", "protocol", "annotations", "ignore_label", "tolerance")
+        if given := [name for name in annotated if getattr(options, name) != getattr(usual, name)]:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ParameterError(f"{flags}: for --data, of images that are annotated")
         options = replace(options, metrics=options.metrics or ("ev", "co", "components"))
     if preset and segments:
         raise ParameterError("--preset says which counts; leave out -k")
     names = method or ([] if peer or preset else ["slic"])
     if param and len(names) != 1:
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
+    for option, value in (("device", device), ("seed", seed)):
+        if value not in (None, "auto", "cpu") and not any(option in _declared(name) for name in names):
+            raise ParameterError(f"no method of this run has a {option}; leave out --{option}")
+    if not names and (options.native_count or contours):
+        raise ParameterError("--native-count and --contours are about methods of ours, and none runs")
     methods = [_make(name, param, device, seed) for name in names]
     with progress("steps", quiet=quiet) as tell:
         document = api.benchmark(
@@ -151,12 +165,16 @@ def bench(
 bench.parser = _reports.OptionalFiles  # type: ignore[attr-defined]
 
 
-def _make(name: str, param: list[str] | None, device: str | None, seed: int | None) -> "Method":
-    """Return a method; device and seed go to those that have one, as many kinds stand side by side."""
+def _declared(name: str) -> dict[str, Any]:
+    """Return the parameters of a method."""
     from spx_cli.methods import METHODS
     from spx_cli.params import fields
     from spx_cli.registry import lookup
 
-    declared = fields(lookup(METHODS, "method", name))
+    return fields(lookup(METHODS, "method", name))
+
+
+def _make(name: str, param: list[str] | None, device: str | None, seed: int | None) -> "Method":
+    """Return a method; device and seed go to those that have one, as many kinds stand side by side."""
     given: dict[str, Any] = {"device": device, "seed": seed}
-    return _options.make_method(name, param, **{key: value for key, value in given.items() if key in declared})
+    return _options.make_method(name, param, **{key: given[key] for key in given if key in _declared(name)})

@@ -1,6 +1,5 @@
 """spx contours: images in, soft contour maps out; or a data set in, and their scores."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +19,10 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-Layout = Annotated[str, typer.Option("--layout", metavar="NAME", help="How it is laid out: folder, bsds500, voc, ...")]
+Layout = Annotated[
+    str | None,
+    typer.Option("--layout", metavar="NAME", help="How it is laid out: folder, bsds500, voc, ... [default: folder]"),
+]
 Split = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="Part of the data set, or all. [default: the usual one]")
 ]
@@ -38,10 +40,6 @@ Rows = Annotated[
 ]
 
 
-def _file(name: str, what: str) -> Any:
-    return typer.Option(name, metavar="FILE", help=f"{what}, of --data.", show_default=False)
-
-
 @_options.taking(ContourOptions)
 def contours(
     *,
@@ -57,7 +55,7 @@ def contours(
     options: ContourOptions,
     fail_fast: _batch.FailFast = False,
     data: Data = None,
-    layout: Layout = "folder",
+    layout: Layout = None,
     split: Split = None,
     limit: Limit = None,
     thresholds: _reports.Thresholds = None,
@@ -66,10 +64,10 @@ def contours(
     fail_over: _reports.FailOver = None,
     baseline: _reports.Baseline = None,
     curve: _reports.Curve = None,
-    as_csv: Annotated[str, _file("--csv", "The scores of each image")] = "",
-    as_markdown: Annotated[str, _file("--markdown", "Tables for a pull request")] = "",
-    as_junit: Annotated[str, _file("--junit", "Gates as test cases, for CI systems")] = "",
-    as_html: Annotated[str, _file("--html", "A page with the curve and pictures")] = "",
+    as_csv: Annotated[str, _reports.report("--csv", "The scores of each image of --data")] = "",
+    as_markdown: _reports.AsMarkdown = "",
+    as_junit: _reports.AsJunit = "",
+    as_html: _reports.AsHtml = "",
     as_json: _options.Json = False,
     quiet: _options.Quiet = False,
     verbose: _options.Verbose = False,
@@ -80,13 +78,11 @@ def contours(
     are scored instead: ODS, OIS and AP of the BSDS boundary benchmark.
     """
     from spx_cli.batch.contours import contour_files
-    from spx_cli.batch.inputs import read_list
 
     log_to_stderr(verbose=verbose, quiet=quiet)
     chosen = _options.make_method(method, param, device=device, seed=seed, weights=weights)
-    if fail_fast:
-        options = replace(options, max_failures=0)
     scoring = {
+        "--layout": layout,
         "--split": split,
         "--limit": limit,
         "--thresholds": thresholds,
@@ -102,7 +98,8 @@ def contours(
     }
     if data is None:
         _refuse(scoring, "is about scores; name a data set with --data")
-        sources = (inputs or []) + (read_list(from_file, null=null) if from_file else [])
+        sources = _batch.sources(inputs, from_file, null=null)
+        options = _batch.stopping(options, fail_fast=fail_fast)
         if out == "-":
             if as_json or options.overlay or options.resume or options.dry_run:
                 raise ParameterError("-o - sends the map itself to stdout; it goes with no --json, --overlay, --resume")
@@ -114,15 +111,15 @@ def contours(
 
     files: dict[str, Any] = {"INPUT": inputs, "--from-file": from_file, "--out": out, "--format": options.format}
     files |= {"--overlay": options.overlay, "--overwrite": options.overwrite, "--dry-run": options.dry_run}
+    files |= {"--null": null, "--fail-fast": fail_fast}
     _refuse(files, "goes with images; --data scores the images of a data set and writes no maps")
-    reports = {"csv": as_csv, "markdown": as_markdown, "junit": as_junit, "html": as_html}
     _reports.benchmark(
         data,
         [make_maker(chosen, options)],
         BoundaryOptions(
             max_pixels=options.max_pixels,
             value_range=options.value_range,
-            layout=layout,
+            layout=layout or BoundaryOptions.layout,
             split=split,
             limit=limit,
             jobs=options.jobs,
@@ -132,11 +129,22 @@ def contours(
             cached=True,
         ),
         Conditions.parse(fail_under or [], fail_over or [], baseline, []),
-        _reports.wanted(json=_reports.STDOUT if as_json else "", **reports) | _reports.curve_file(curve),
+        _reports.wanted(
+            json=_reports.STDOUT if as_json else "",
+            csv=as_csv,
+            markdown=as_markdown,
+            junit=as_junit,
+            html=as_html,
+            curve=curve,
+            kept=(baseline, rows),
+        ),
         max_failures=options.max_failures or 0,
         quiet=quiet,
     )
     return 0
+
+
+contours.parser = _reports.OptionalFiles  # type: ignore[attr-defined]
 
 
 def _suffix(format: str | None) -> str:

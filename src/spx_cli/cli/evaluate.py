@@ -89,7 +89,15 @@ def evaluate(
     from spx_cli.evaluation.gates import Conditions
 
     log_to_stderr(verbose=verbose, quiet=quiet)
-    outputs = _reports.wanted(json=as_json, csv=as_csv, markdown=as_markdown, junit=as_junit, html=as_html)
+    outputs = _reports.wanted(
+        json=as_json,
+        csv=as_csv,
+        markdown=as_markdown,
+        junit=as_junit,
+        html=as_html,
+        curve=curve,
+        kept=(baseline, options.rows),
+    )
     radius, slack = _reports.tolerances(tolerance or [])
     conditions = Conditions.parse(fail_under or [], fail_over or [], baseline, slack)
     if contours and labels:
@@ -105,7 +113,7 @@ def evaluate(
             [Path(folder) for folder in contours],
             BoundaryOptions(**shared, thresholds=thresholds or BoundaryOptions.thresholds, regions=regions),
             conditions,
-            outputs | _reports.curve_file(curve),
+            outputs,
             foreign=[name for name, value in foreign.items() if value is not None],
             max_failures=max_failures,
             quiet=quiet,
@@ -119,6 +127,11 @@ def evaluate(
     options = replace(options, tolerance=radius, also=conditions.metrics, cached=True)
 
     names = method or ([] if labels else ["slic"])
+    if not names:
+        foreign = {"-k": segments, "-p": param, "--device": device, "--weights": weights, "--seed": seed}
+        foreign["--native-count"] = options.native_count or None
+        if given := [name for name, value in foreign.items() if value is not None]:
+            raise ParameterError(f"{', '.join(given)} says nothing about label maps; leave it out, or name a method")
     if param and len(names) != 1:
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
     methods = [_options.make_method(name, param, device=device, seed=seed, weights=weights) for name in names]

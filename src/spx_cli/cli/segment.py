@@ -33,12 +33,11 @@ def segment(
     printed, one a line.
     """
     from spx_cli.batch.engine import segment_files
-    from spx_cli.batch.inputs import read_list
 
     log_to_stderr(verbose=verbose, quiet=quiet)
     chosen = _options.make_method(method, param, device=device, seed=seed, weights=weights)
-    sources = (inputs or []) + (read_list(from_file, null=null) if from_file else [])
-    options = replace(options, guide_device=device, max_failures=0 if fail_fast else options.max_failures)
+    sources = _batch.sources(inputs, from_file, null=null)
+    options = replace(_batch.stopping(options, fail_fast=fail_fast), guide_device=device)
     if out == "-":
         if as_json or options.overlay or options.resume or options.dry_run:
             raise ParameterError(

@@ -2,12 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -108,15 +108,15 @@ def train(
     from spx_cli.methods._merging import OWNER
 
     collect_garbage()
+    fields: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     if method == OWNER:
         alien = {"--val-split": val_split, "--crop": crop, "--amp": amp, "--weights": weights}
         alien |= {"--half": half or None, "--tensorboard": tensorboard or None}
         if given := [name for name, value in alien.items() if value is not None]:
             raise ParameterError(f"{', '.join(given)}: not for merge")
-        overrides = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
         _fit(
-            data, out, layout, options, split, methods or [], contours, param, device, recipe, config,
-            [*(set_ or []), *(f"{name}={value}" for name, value in overrides.items() if value is not None)],
+            data, out, layout, options, split, methods or [], contours, param, device,
+            recipe, config, set_ or [], fields,
             resume=resume, show_recipe=show_recipe, as_json=as_json, quiet=quiet, verbose=verbose,
         )  # fmt: skip
         return
@@ -128,9 +128,8 @@ def train(
     learner = _options.make_method(method, param, device=device)
     if not isinstance(learner, TorchMethod):
         raise ParameterError(f"{method} is not trained; 'spx methods list' says which methods are learned")
-    fields = {"steps": steps, "batch_size": batch_size, "lr": lr, "crop": crop, "seed": seed, "amp": amp}
-    given = [f"{name}={value}" for name, value in fields.items() if value is not None]
-    chosen = choose(learner.recipes, recipe, config=config, overrides=[*(set_ or []), *given])
+    fields |= {"crop": crop, "amp": amp}
+    chosen = choose(learner.recipes, recipe, config=config, overrides=set_ or [], fields=fields)
     if show_recipe:
         print(chosen.to_toml(), end="")
         return
@@ -179,6 +178,7 @@ def _fit(
     recipe: str,
     config: Path | None,
     overrides: list[str],
+    fields: Mapping[str, Any],
     *,
     resume: bool,
     show_recipe: bool,
@@ -192,7 +192,7 @@ def _fit(
     from spx_cli.training import merge_fit, merging
     from spx_cli.weights import sha256
 
-    chosen = choose({"default": merge_fit.MergeRecipe()}, recipe, config=config, overrides=overrides)
+    chosen = choose({"default": merge_fit.MergeRecipe()}, recipe, config=config, overrides=overrides, fields=fields)
     if show_recipe:
         print(chosen.to_toml(), end="")
         return

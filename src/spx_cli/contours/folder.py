@@ -20,7 +20,8 @@ class ContourFolder:
         self.root = Path(root)
         self.name = self.root.resolve().name
         if not self.root.is_dir():
-            raise DataError(f"no such folder: {root}; contour maps are given by a folder, named as the images")
+            what = "not a folder" if self.root.exists() else "no such folder"
+            raise DataError(f"{what}: {root}; contour maps are given by a folder, named as the images")
         wanted = tuple(entries)
         self._maps = Companions(wanted)
         for path in (p for p in list_files(self.root) if p.suffix.lower() in CONTOUR_SUFFIXES):

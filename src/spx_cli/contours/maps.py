@@ -8,7 +8,7 @@ import numpy as np
 from spx_cli.contours.nms import suppress
 from spx_cli.contours.thinning import thin
 from spx_cli.errors import ParameterError
-from spx_cli.methods.base import Method, check_image, resident
+from spx_cli.methods.base import Method, check_count, check_image, resident
 from spx_cli.options import ContourOptions
 from spx_cli.regions.maps import boundaries
 from spx_cli.types import Contours, Image
@@ -27,18 +27,20 @@ BLUR = 0.7
 class Averaged:
     """In which share of a method's label maps, one for each count, a pixel lies on a boundary, a little blurred.
 
-    Counts above the number of pixels are passed over.
+    Of the usual counts, those above the number of pixels are passed over.
     """
 
     method: Method
     counts: tuple[int, ...] = COUNTS
 
     def contours(self, image: Image) -> Contours:
-        """Return the contours of an image, float32 (H, W)."""
+        """Return the contours of an image, float32 (H, W); ParameterError for a count above its pixels."""
         from scipy.ndimage import gaussian_filter
 
         check_image(image)
-        counts = [count for count in self.counts if count <= image.shape[0] * image.shape[1]]
+        counts = [count for count in self.counts if count <= image.shape[0] * image.shape[1] or self.counts != COUNTS]
+        for count in counts:
+            check_count(count, image)
         total = np.zeros(image.shape[:2], np.float32)
         for labels in self.method.segment_counts(image, counts):
             total += boundaries(labels)

@@ -225,7 +225,8 @@ class BoundaryScoring:
             except (DeviceError, MissingExtra, WeightsError):
                 raise  # no image would fare better
             except (SpxError, OSError) as error:
-                failures.append(Failure(name, method, None, str(error)))
+                said = f"{name}: {error}" if isinstance(error, ParameterError) else str(error)
+                failures.append(Failure(name, method, None, said))
                 continue
             if not contours.any():
                 failures.append(Failure(name, method, None, f"{method}: the contour map of {name} is zero everywhere"))

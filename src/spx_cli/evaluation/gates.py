@@ -33,11 +33,15 @@ class Verdict(NamedTuple):
 
 
 class Report(NamedTuple, Generic[D]):
-    """What is told of a run: the scores, what the gates say of them, and whether the run passes."""
+    """What is told of a run: the scores, what the gates say of them, and whether the run passes.
+
+    forgiven : whether what could not be scored is no more than was allowed.
+    """
 
     document: D
     verdicts: tuple[Verdict, ...]
     passed: bool
+    forgiven: bool
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,9 @@ class Conditions:
         gated = bool(self.metrics) or self.baseline is not None
         if not document.pairs and not document.failures and not gated:
             raise NothingToDo(f"nothing to score in {document.header['data']['root']}")
-        failed = not document.pairs or len(document.failures) > max_failures
-        return Report(document, tuple(verdicts), not failed and all(verdict.passed for verdict in verdicts))
+        forgiven = len(document.failures) <= max_failures
+        passed = bool(document.pairs) and forgiven and all(verdict.passed for verdict in verdicts)
+        return Report(document, tuple(verdicts), passed, forgiven)
 
     def _limits(self, row: Row, document: Outcome) -> Iterator[Verdict]:
         # A comparison with NaN is false, so what is undefined never passes.
@@ -219,11 +224,11 @@ def _parse(texts: Iterable[str], option: str, *, but: int) -> dict[str, float]:
 
 
 def _read_baseline(path: Path) -> dict[str, Any]:
-    """Return what `spx eval --json` wrote; FormatError for anything else, and for a damaged file."""
+    """Return what `spx eval --json` wrote; FormatError for anything else, ParameterError where there is nothing."""
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise FormatError(f"cannot read the baseline {path}: {error.strerror}") from None
+        raise ParameterError(f"cannot read the baseline {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise FormatError(f"the baseline {path} is no JSON; 'spx eval --json FILE' writes one") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA or "summary" not in document:

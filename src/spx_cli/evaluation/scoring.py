@@ -205,7 +205,8 @@ class Scoring:
             except (DeviceError, MissingExtra, WeightsError):
                 raise  # no image would fare better
             except (SpxError, OSError) as error:
-                failures.append(Failure(name, method, count, str(error)))
+                said = f"{name}: {error}" if isinstance(error, ParameterError) else str(error)
+                failures.append(Failure(name, method, count, said))
                 continue
             which = indices or [0] if self.annotations == "each" else [self.annotations]
             for annotation, values in zip(which, scored, strict=True):

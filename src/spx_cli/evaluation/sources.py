@@ -92,7 +92,8 @@ class LabelFolder:
         self.root = Path(root)
         self.name = self.root.resolve().name
         if not self.root.is_dir():
-            raise DataError(f"no such folder: {root}; --labels takes a folder of label maps named as the images")
+            what = "not a folder" if self.root.exists() else "no such folder"
+            raise DataError(f"{what}: {root}; --labels takes a folder of label maps named as the images")
         files = list_files(self.root)
         self._files = [path for path in files if path.suffix.lower() in MAPS]
         if not self._files:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from spx_cli import params
 from spx_cli.errors import FormatError, ParameterError
@@ -97,10 +97,17 @@ class Recipe(TomlRecipe):
         return tuple(int(part) for part in parts)
 
 
-def choose(recipes: Mapping[str, T], name: str = "", *, config: Path | None = None, overrides: Iterable[str] = ()) -> T:
-    """Return the recipe called `name` (the first without one), changed by a TOML file, then by 'name=value' texts.
+def choose(
+    recipes: Mapping[str, T],
+    name: str = "",
+    *,
+    config: Path | None = None,
+    overrides: Iterable[str] = (),
+    fields: Mapping[str, Any] | None = None,
+) -> T:
+    """Return the recipe called `name` (the first without one), changed by a file, by 'name=value' texts, by `fields`.
 
-    config : a file of `name = value` lines, the fields of the recipe.
+    config : a TOML file of `name = value` lines, the fields of the recipe. fields : None stands for no change.
     Raises UnknownName for a recipe or field that does not exist, ParameterError for a value of the wrong type or out
     of bounds, FormatError for a file that is not TOML.
     """
@@ -109,10 +116,11 @@ def choose(recipes: Mapping[str, T], name: str = "", *, config: Path | None = No
     recipe = recipes[name] if name else next(iter(recipes.values()))
     values = {} if config is None else _read(config)
     values.update(params.parse(type(recipe), "the recipe", overrides))
+    values.update({field: value for field, value in (fields or {}).items() if value is not None})
     return params.create(type(recipe), "the recipe", {**vars(recipe), **values})
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

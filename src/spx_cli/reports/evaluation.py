@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from heapq import nlargest, nsmallest
 from itertools import groupby
 from statistics import fmean
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,8 @@ def write_junit(report: Report[Any], file: TextIO) -> None:
         cases.append(junit.Case(verdict.method, str(verdict), "passed" if verdict.passed else "failure", str(verdict)))
     for failure in document.failures:
         where = failure.method or document.header["data"]["set"]
-        cases.append(junit.Case(where, failure.image or "files", "error", failure.error))
+        outcome: Literal["skipped", "error"] = "skipped" if report.forgiven else "error"
+        cases.append(junit.Case(where, failure.image or "files", outcome, failure.error))
     junit.write_suite(file, f"{document.command}: {title(document)}", cases)
 
 
@@ -174,7 +175,8 @@ def footnote(document: Outcome) -> str:
     header = document.header
     parts = [f"spx {header['spx']}", f"annotations: {header['annotations']}"]
     if header["tolerance"] is not None:
-        parts.append(f"boundary tolerance: {header['tolerance']} px")
+        unit = "of the diagonal" if "thresholds" in header else "px"
+        parts.append(f"boundary tolerance: {header['tolerance']} {unit}")
     if header["ignore_label"] is not None:
         parts.append(f"ignored label: {header['ignore_label']}")
     parts += document.remarks

@@ -7,11 +7,11 @@ from xml.sax.saxutils import quoteattr
 
 
 class Case(NamedTuple):
-    """A test case; `message` says what is wrong unless it passed."""
+    """A test case; `message` says what is wrong, or was skipped, unless it passed."""
 
     group: str
     name: str
-    outcome: Literal["passed", "failure", "error"] = "passed"
+    outcome: Literal["passed", "skipped", "failure", "error"] = "passed"
     message: str = ""
 
 
