@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spx_cli.errors import ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
 
@@ -214,3 +215,13 @@ def test_inner_products_and_the_nearest_centre(grid):
         torch.testing.assert_close(chosen, wanted, atol=1e-5, rtol=1e-4)
     for got, wanted in zip(*results, strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_properties_of_another_size_are_refused():
+    soft = association.SoftSuperpixels(torch.full((1, 9, 6, 8), 1 / 9), Grid(6, 8, 2, 2))
+    assert soft.pool(torch.ones(1, 3, 6, 8)).allclose(torch.ones(1, 3, 2, 2), atol=1e-3)
+    for wrong in (torch.ones(1, 3, 3, 4), torch.ones(2, 3, 6, 8), torch.ones(3, 6, 8)):
+        with pytest.raises(ParameterError, match=r"a property of pixels must be \(1, D, 6, 8\)"):
+            soft.pool(wrong)
+    with pytest.raises(ParameterError, match=r"values of superpixels must be \(1, D, 2, 2\)"):
+        soft.unpool(torch.ones(1, 3, 6, 8))

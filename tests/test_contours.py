@@ -58,6 +58,12 @@ def picture():
     return image
 
 
+@pytest.mark.parametrize("scales", [(), (0,), (float("nan"),), ("1",), 1.0])
+def test_sizes_at_which_nothing_is_seen_are_refused(scales):
+    with pytest.raises(ParameterError, match="scales must lie between"):
+        create("fcn", device="cpu").contour_map(picture(), scales=scales)
+
+
 @pytest.mark.parametrize("name", LEARNED)
 def test_regions_merge_along_learned_contours_only_where_they_are_wanted(name):
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import get_type_hints
@@ -229,6 +230,72 @@ def test_numbers_beyond_all_bounds_are_refused(parameter):
 def test_other_arrays_are_refused(image):
     with pytest.raises(ImageError, match="must"):
         create("slic").segment(image, 4)
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 8, 3), np.uint16), np.zeros((4, 8, 2), np.uint8), None])
+def test_lab_is_made_of_images_alone(image):
+    with pytest.raises(ImageError, match="an image must be uint8"):
+        rgb_to_lab(image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong(Method):
+    """Returns what it is told to."""
+
+    name = "wrong"
+    paper = "none"
+    change: int = params.param(0, "which part of the assignment is wrong")
+
+    def assign(self, image, n_segments):
+        whole = Assignment(np.zeros(image.shape[:2], np.int32), rgb_to_lab(image))
+        wrong = (
+            whole,
+            whole._replace(labels=np.zeros((2, 3), np.int32)),
+            whole._replace(labels=whole.labels.T),
+            whole._replace(labels=whole.labels * 0.5),
+            whole._replace(labels=None),
+            whole._replace(features=whole.features[::2]),
+            whole._replace(features=whole.features[..., 0]),
+            whole._replace(lab=whole.features[:, ::2]),
+            whole._replace(contours=np.zeros((2, 3), np.float32)),
+            tuple(whole),
+        )
+        return wrong[self.change]
+
+
+@pytest.mark.parametrize("change", range(1, 10))
+def test_a_method_whose_map_does_not_fit_the_image_is_told(change):
+    image = np.zeros((4, 8, 3), np.uint8)
+    assert Wrong().segment(image, 2).shape == (4, 8)
+    with pytest.raises(LabelError, match="a method's "):
+        Wrong(change=change).segment(image, 2)
+
+
+@pytest.mark.parametrize(
+    "contours", [[[0.0]], Path("a.png"), np.ma.zeros((4, 8)), np.zeros((4, 8), object), np.full((4, 8), np.nan)]
+)
+def test_contours_are_plain_numbers(contours):
+    with pytest.raises(ImageError, match="contours must"):
+        create("snic").segment(np.zeros((4, 8, 3), np.uint8), 2, contours=contours)
+
+
+def test_contours_may_be_of_any_precision():
+    image, contours = np.zeros((8, 12, 3), np.uint8), np.zeros((8, 12))
+    contours[:, 5] = 0.5
+    expected = create("snic").segment(image, 3, contours=contours.astype(np.float32))
+    for kind in (np.float16, np.float64):
+        assert np.array_equal(create("snic").segment(image, 3, contours=contours.astype(kind)), expected)
+
+
+def test_each_image_has_its_contours():
+    with pytest.raises(ParameterError, match="2 contours for 1 images"):
+        create("snic").segment_batch([np.zeros((4, 8, 3), np.uint8)], 2, contours=[None, None])
+
+
+@pytest.mark.parametrize("name", ["snic", "sh"])
+def test_counts_may_come_one_by_one(name):
+    maps_ = create(name).segment_counts(np.zeros((4, 8, 3), np.uint8), iter([2, 5]))
+    assert [labels.max() + 1 for labels in maps_] == [2, 5]
 
 
 @pytest.mark.parametrize("method", [None, 5, ["slic"], Method])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image as Pillow
 from skimage.color import rgb2lab
 
-from spx_cli.errors import ParameterError
+from spx_cli.errors import ImageError, ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods import create, ssn
 from spx_cli.methods._contours import sigmoid
@@ -271,3 +271,15 @@ def test_a_large_image_is_seen_in_pieces_that_make_the_same_map(monkeypatch):
     np.testing.assert_allclose(parts.contours, whole.contours, atol=1e-4)
     monkeypatch.setattr("spx_cli.methods.ssn._REACH", 16)
     assert np.abs(method.assign(image, 60).contours - whole.contours).max() > 1e-2
+
+
+def test_images_of_floats_are_not_taken_as_black():
+    method = create("ssn", device="cpu")
+    network, images = method.load(), torch.zeros(1, 3, 16, 24, dtype=torch.uint8)
+    assert method.soften(network, images, 6, 2).q.shape == (1, 9, 16, 24)
+    for wrong in (images / 255, images[0], images[:, :1]):
+        with pytest.raises(ImageError, match="images must be uint8"):
+            method.soften(network, wrong, 6, 2)
+    for count, rounds in ((0, 2), (6, 0), (2.5, 2)):
+        with pytest.raises(ParameterError, match="must be at least 1"):
+            method.soften(network, images, count, rounds)

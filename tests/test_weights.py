@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 
 from spx_cli import weights
 from spx_cli.cli import run
-from spx_cli.errors import SpxError, UnknownName, WeightsError
+from spx_cli.errors import ParameterError, SpxError, UnknownName, WeightsError
 from spx_cli.methods import create
 
 LEARNED = ["fcn", "lnsnet", "sin", "ssn"]
@@ -130,6 +131,47 @@ def test_bound_method_does_not_follow_later_training():
     for parameter in network.parameters():
         parameter.data += 1
     np.testing.assert_array_equal(bound.assign(noise(), 12).features, before)
+
+
+@pytest.mark.parametrize("name", ["ssn", "sin", "fcn", "elm", "sen", "lnsnet"])
+def test_a_bound_network_is_kept_and_told(name):
+    torch.manual_seed(0)
+    method = create(name, device="cpu")
+    bound, image = method.bind(method.build()), noise()
+    expected = bound.segment(image, 12)
+    assert bound != method
+    assert repr(bound) != repr(method)
+    for same in (create(bound, border_price=bound.border_price), pickle.loads(pickle.dumps(bound))):
+        assert same == bound
+        np.testing.assert_array_equal(same.segment(image, 12), expected)
+    with pytest.raises(WeightsError, match="lacks the bound network"):
+        dataclasses.replace(bound).segment(image, 12)
+    with pytest.raises(ParameterError, match="keeps its device and precision"):
+        create(bound, precision="bfloat16")
+
+
+def test_a_wrapped_network_is_bound_as_it_is():
+    method = create("ssn", device="cpu")
+    network = method.load()
+    expected = method.bind(network).segment(noise(), 12)
+    np.testing.assert_array_equal(method.bind(torch.nn.DataParallel(network)).segment(noise(), 12), expected)
+    for other in (torch.nn.Sequential(network), create("ssn", channels=10).build(), create("fcn").build()):
+        with pytest.raises(WeightsError, match="to bind"):
+            method.bind(other)
+
+
+@pytest.mark.parametrize("name", ["ssn", "sin", "fcn", "elm", "sen", "lnsnet"])
+def test_what_others_ask_of_pytorch_changes_no_map(name):
+    expected = create(name, device="cpu").segment(noise(), 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(create(name, device="cpu").segment(noise(), 12), expected)
+    for kind in (torch.float64, torch.bfloat16):
+        try:
+            torch.set_default_dtype(kind)
+            labels = create(name, device="cpu").segment(noise(), 12)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        np.testing.assert_array_equal(labels, expected)
 
 
 def spx(*args):

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from spx_cli.errors import ParameterError
 from spx_cli.methods import METHODS, create
-from spx_cli.methods.base import Method, check_image
+from spx_cli.methods.base import Method
 from spx_cli.options import BenchOptions, BoundaryOptions, EvaluateOptions
 from spx_cli.params import change
 from spx_cli.registry import unknown
-from spx_cli.types import Contours, Image, Labels
+from spx_cli.types import Contours, Image, Labels, check_image
 
 if TYPE_CHECKING:
     from spx_cli.bench.run import BenchDocument
@@ -91,7 +91,7 @@ def evaluate(
     from spx_cli.evaluation.scoring import Scoring, open_data
     from spx_cli.evaluation.sources import make_sources
 
-    chosen = change(options or EvaluateOptions(), "evaluate", changes)
+    chosen = change(EvaluateOptions, options, "evaluate", changes)
     given = [methods] if isinstance(methods, str | Method) else methods
     counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
     folders = [labels] if isinstance(labels, str | Path) else labels
@@ -124,12 +124,17 @@ def evaluate_contours(
     cannot be scored are in the result's `failures`.
     """
     from spx_cli.contours.folder import ContourFolder
+    from spx_cli.contours.maps import Maker
     from spx_cli.evaluation.boundaries import BoundaryScoring
     from spx_cli.evaluation.scoring import open_data
 
-    chosen = change(options or BoundaryOptions(), "evaluate_contours", changes)
-    given = contours if isinstance(contours, Sequence) and not isinstance(contours, str) else [contours]
+    chosen = change(BoundaryOptions, options, "evaluate_contours", changes)
+    given = [contours] if isinstance(contours, str | Path | Maker) or not isinstance(contours, Iterable) else contours
     sources = [ContourFolder(one) if isinstance(one, str | Path) else one for one in given]
+    if other := [one for one in sources if not isinstance(one, ContourFolder | Maker)]:
+        raise ParameterError(
+            f"contours are folders, or what contours.maps.make_maker makes of a method, not {other[0]!r}"
+        )
     scoring = BoundaryScoring.of(open_data(chosen.layout, data, chosen.split, chosen), sources, chosen)
     if conditions is not None:
         conditions.check(scoring.settings())
@@ -169,15 +174,15 @@ def benchmark(
     from spx_cli.evaluation.scoring import Scoring, open_data
     from spx_cli.evaluation.sources import Segmenter, make_sources
 
-    chosen = change(options or BenchOptions(), "benchmark", changes)
+    chosen = change(BenchOptions, options, "benchmark", changes)
     given = [methods] if isinstance(methods, str | Method) else methods
     counts = list(n_segments) if isinstance(n_segments, Iterable) else [n_segments]
     if preset is not None:
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
-        chosen = change(chosen, "benchmark", {"limit": chosen.limit or papers.LIMIT})
+        chosen = change(BenchOptions, chosen, "benchmark", {"limit": chosen.limit or papers.LIMIT})
         if chosen.layout == "folder":
-            chosen = change(chosen, "benchmark", {"layout": "bsds500"})
+            chosen = change(BenchOptions, chosen, "benchmark", {"layout": "bsds500"})
         given, counts = given or list(METHODS), list(papers.COUNTS)
         for flow in flows:
             papers.open_flow(Path(flow))  # before the work
@@ -190,7 +195,7 @@ def benchmark(
         sources.append(Segmenter(peer.peer, peer, tuple(dict.fromkeys(counts)), True, peer.identity()))
     dataset = open_data(chosen.layout, data, chosen.split, chosen)
     if dataset.annotation is None and chosen.metrics is None:
-        chosen = change(chosen, "benchmark", {"metrics": ("ev", "co", "components")})
+        chosen = change(BenchOptions, chosen, "benchmark", {"metrics": ("ev", "co", "components")})
     scoring = Scoring.of(dataset, sources, chosen)
     if preset and dataset.annotation != "truth":
         raise ParameterError(f"the papers score against annotations, and {data} has none")

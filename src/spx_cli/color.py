@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.types import Features, Image
+from spx_cli.types import Features, Image, check_image
 
 # `Assignment.position` for methods that hand over Lab: one grid spacing counts as much as so many units of colour. On
 # BSDS500 train and val it gains SLIC .003 ASA at 400 regions and .008 at 100; from 2 to 6 it makes little difference.
@@ -15,11 +15,14 @@ FIXED_POINT = 128  # units of `lab_planes` per unit of Lab; the largest value is
 def rgb_to_lab(image: Image) -> Features:
     """Return Lab as float32 (H, W, 3): L in 0..100, a and b in about -100..100. Within 1e-3 of skimage.color.rgb2lab.
 
+    Raises ImageError for anything but a uint8 (H, W, 3) array.
+
     >>> import numpy as np
     >>> rgb_to_lab(np.array([[[255, 255, 255], [0, 0, 0]]], np.uint8)).round(2) + 0.0
     array([[[100.,   0.,   0.],
             [  0.,   0.,   0.]]], dtype=float32)
     """
+    check_image(image)
     height, width, _ = image.shape
     lab = np.empty((height, width, 3), np.float32)
     _fill_lab(np.ascontiguousarray(image), lab.transpose(2, 0, 1), 0, np.float32(1), _LINEAR)

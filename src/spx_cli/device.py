@@ -76,14 +76,17 @@ def turn(device: "torch.device", precision: str = "float32", *, tuned: bool = Fa
     """
     import torch
 
+    exact = torch.autocast(device.type, enabled=False)  # of a caller, whose own networks may be as rough as they like
     if device.type != "cuda":
-        yield
+        with exact:
+            yield
         return
     _spend_warning()
     tf32, before = precision == "tf32", torch.get_float32_matmul_precision()
     with (
         _turn,
         within_memory(),
+        exact,
         torch.cuda.device(device),
         torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=not tuned, allow_tf32=tf32),
     ):

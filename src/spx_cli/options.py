@@ -1,7 +1,7 @@
 """What one may ask for in the long pieces of work: declared once, for Python, the command line and the work itself."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +111,17 @@ class SegmentOptions(FileOptions):
     )
 
 
+def check_scales(scales: Sequence[float]) -> None:
+    """Raise ParameterError unless `scales` are sizes at which a network can see an image, relative to its own."""
+    try:
+        fit = bool(scales) and all(0.05 <= scale <= 8 for scale in scales)
+    except TypeError:
+        fit = False
+    if not fit:
+        said = ", ".join(map(str, scales)) if isinstance(scales, Sequence) else repr(scales)
+        raise ParameterError(f"scales must lie between 0.05 and 8, not {said or 'none'}")
+
+
 def _numbers(texts: Iterable[str]) -> list[float]:
     try:
         return [float(number) for text in texts for number in text.split(",")]
@@ -161,10 +172,7 @@ class ContourOptions(FileOptions):
             raise unknown("source of contours", self.source, ("auto", "network", "superpixels"))
         if any(not 1 <= count <= 10**9 for count in self.counts):
             raise ParameterError(f"the number of superpixels must be at least 1, not {min(self.counts)}")
-        if not self.scales or not all(0.05 <= scale <= 8 for scale in self.scales):
-            raise ParameterError(
-                f"scales must lie between 0.05 and 8, not {', '.join(map(str, self.scales)) or 'none'}"
-            )
+        check_scales(self.scales)
 
 
 def _names(texts: Iterable[str]) -> list[str]:

@@ -77,9 +77,15 @@ def create(cls: type[T], owner: str, values: dict[str, Any]) -> T:
     return cls(**values)
 
 
-def change(instance: T, owner: str, values: dict[str, Any]) -> T:
-    """Return a copy of a dataclass instance with other values; an unknown name is an UnknownName, as in `create`."""
-    return create(type(instance), owner, {name: getattr(instance, name) for name in fields(type(instance))} | values)
+def change(cls: type[T], instance: T | None, owner: str, values: dict[str, Any]) -> T:
+    """Return an instance of a dataclass with some other values; None stands for the defaults.
+
+    Raises UnknownName as `create` does, ParameterError for anything else in the instance's place, such as a number.
+    """
+    if instance is not None and not isinstance(instance, cls):
+        raise ParameterError(f"options of {owner} are {cls.__name__}, or given by keyword, not {instance!r:.80}")
+    told = {} if instance is None else {name: getattr(instance, name) for name in fields(cls)}
+    return create(cls, owner, told | values)
 
 
 def check(instance: Any) -> None:

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spx_cli.errors import ImageError
+
 Image = NDArray[np.uint8]
 Labels = NDArray[np.int32]
 Features = NDArray[np.float32]
@@ -54,3 +56,37 @@ class Assignment(NamedTuple):
     lab: NDArray[Any] | None = None
     unit: float = 1.0
     edges: bool = False
+
+
+def check_image(image: Image) -> None:
+    """Raise ImageError unless `image` is uint8 (H, W, 3) with at least one pixel, and all of them count."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
+        raise ImageError(f"an image must be uint8 (H, W, 3), not {found}; {_conversion(image)}")
+    if isinstance(image, np.ma.MaskedArray):
+        raise ImageError("an image must not be masked: every pixel gets a region; image.filled(0) fills what is masked")
+    if image.size == 0:
+        raise ImageError(f"an image must have at least one pixel, not shape {image.shape}")
+
+
+def _conversion(image: object) -> str:
+    """Return how to make an image of something else, in words that can be typed."""
+    if not isinstance(image, np.ndarray) and (hasattr(image, "__array__") or hasattr(image, "__array_interface__")):
+        return "numpy.asarray(image) makes it an array"
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf" or image.ndim not in (2, 3):
+        return "spx_cli.read_image reads files"
+    if image.ndim == 3 and image.shape[2] > 4 and image.shape[0] in (1, 3, 4):
+        return "put the bands last: numpy.moveaxis(image, 0, -1)"
+    ways = []
+    if image.dtype.kind == "f":
+        ways.append("if 1 is white: (image * 255).round().astype('uint8')")
+    elif image.dtype.kind == "b":
+        ways.append("image.astype('uint8') * 255")
+    elif image.dtype != np.uint8:
+        ways.append("if WHITE is its white: (image * (255 / WHITE)).round().astype('uint8')")
+    if image.ndim == 2:
+        ways.append("three bands of a grey one: numpy.stack([image] * 3, axis=-1)")
+    elif image.shape[2] != 3:
+        few = image.shape[2] < 3
+        ways.append("numpy.repeat(image[..., :1], 3, axis=-1)" if few else "image[..., :3] leaves out alpha")
+    return "; then ".join(ways)

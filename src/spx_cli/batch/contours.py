@@ -71,7 +71,7 @@ def contour_files(
     cannot be.
     """
     method = method if isinstance(method, Method) else create(method)
-    options = params.change(options or ContourOptions(), "contour_files", changes)
+    options = params.change(ContourOptions, options, "contour_files", changes)
     parse_color(options.color or INK)
     make_maker(method, options)
     planned = plan(inputs, out, options, options.format, options.overlay, KIND)

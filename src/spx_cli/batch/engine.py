@@ -120,7 +120,7 @@ def segment_files(
     that cannot be. While it works, errors that concern every image alike (device, weights) pass through.
     """
     method = method if isinstance(method, Method) else create(method)
-    options = params.change(options or SegmentOptions(), "segment_files", changes)
+    options = params.change(SegmentOptions, options, "segment_files", changes)
     if options.overlay is not None:  # on one pixel, to learn now whether mode and colour exist
         render(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.int32), options.overlay, color=options.color)
     planned = plan(inputs, out, options, options.format, options.overlay is not None, LABELS)
@@ -195,7 +195,7 @@ def _in_processes(
 
 
 def _dead(job: Job[Any], task: Task) -> Outcome:
-    reason = "its worker process died, perhaps for want of memory; try it alone, with --jobs 1"
+    reason = "its worker process died, for want of memory or of code that it could import; try it with --jobs 1"
     return Outcome(task, job.result(task, Failure(f"{task.source}: {reason}", 1)))
 
 

@@ -79,7 +79,10 @@ def plan(
     """
     if format is not None and format not in kind.formats:
         raise unknown("format", format, kind.formats)
-    sources = [str(source) for source in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    if other := [one for one in given if not isinstance(one, str | Path)]:
+        raise ParameterError(f"inputs are paths, not a {type(other[0]).__name__}; spx_cli.segment takes an image")
+    sources = list(map(str, given))
     if not sources:
         raise NothingToDo("no inputs; name images, folders or patterns, or give a list with --from-file")
     # A pattern or a folder means many, even where it holds but one.

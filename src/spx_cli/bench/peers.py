@@ -15,10 +15,10 @@ import numpy as np
 
 from spx_cli.errors import LabelError, MissingExtra, ParameterError, SpxError
 from spx_cli.io.files import reason
-from spx_cli.methods.base import Along, Method, check_count, check_image
+from spx_cli.methods.base import Along, Method, check_count
 from spx_cli.params import param
 from spx_cli.registry import lookup
-from spx_cli.types import Assignment, Image, Labels
+from spx_cli.types import Assignment, Image, Labels, check_image
 
 PEERS = {
     "skimage-slic": "spx_cli.bench.peers:skimage_slic",

@@ -8,10 +8,10 @@ import numpy as np
 from spx_cli.contours.nms import suppress
 from spx_cli.contours.thinning import thin
 from spx_cli.errors import ParameterError
-from spx_cli.methods.base import Method, check_count, check_image, resident
+from spx_cli.methods.base import Method, check_count, resident
 from spx_cli.options import ContourOptions
 from spx_cli.regions.maps import boundaries
-from spx_cli.types import Contours, Image
+from spx_cli.types import Contours, Image, check_image
 
 if TYPE_CHECKING:
     from spx_cli.methods._torch import TorchMethod

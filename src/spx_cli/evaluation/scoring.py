@@ -84,6 +84,8 @@ class Scoring:
         """
         if not sources:
             raise ParameterError("nothing to score: name a method or a folder of label maps")
+        if empty := [source.name for source in sources if not source.counts]:
+            raise ParameterError(f"nothing to score: no number of superpixels for {', '.join(empty)}")
         names = [source.name for source in sources]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ParameterError(f"{', '.join(sorted(repeated))} given twice; results are told apart by these names")

@@ -1,6 +1,5 @@
 """The table of methods. To add one: write methods/foo.py and add its line."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from spx_cli import params as parameters
@@ -46,8 +45,7 @@ def create(method: "str | Method", **params: Any) -> "Method":
     """
     if isinstance(method, str):
         cls: type[Method] = lookup(METHODS, "method", method)
-    elif hasattr(type(method), "segment"):
-        cls, params = type(method), {**dataclasses.asdict(method), **params}
-    else:
+        return parameters.create(cls, cls.name, params)
+    if not hasattr(type(method), "segment"):
         raise ParameterError(f"a method is a name or what create returned, not {method!r}")
-    return parameters.create(cls, cls.name, params)
+    return method.changed(**params)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
+from spx_cli.methods._torch import check_bytes
 
 CELL = 16  # pixels of the network's input to a side of a grid cell: four halvings
 WIDTHS = (16, 32, 64, 128, 256)  # channels at full size, then after each halving
@@ -35,14 +36,15 @@ def cell_grid(size: tuple[int, int], n_segments: int) -> tuple[int, int]:
 
 def normalise(images: Tensor) -> Tensor:
     """Return uint8 RGB (B, 3, H, W) as the float32 that the networks take."""
-    return images / 255 - _mean(images.device)
+    check_bytes(images)
+    return images.float().div_(255).sub_(_mean(images.device))
 
 
 # Kept for good: a captured CUDA graph may read it.
 @cache
 def _mean(where: torch.device) -> Tensor:
     with torch.inference_mode(False):  # what a segmentation leaves here must serve training too
-        return torch.tensor(MEAN, device=where)[:, None, None]
+        return torch.tensor(MEAN, dtype=torch.float32, device=where)[:, None, None]
 
 
 def cell_labels(scores: Tensor, place: tuple[int, int], columns: int) -> Tensor:

@@ -1,6 +1,6 @@
 """What the methods with a trained network share: weights, device, recipes, and the network itself."""
 
-import copy
+import re
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spx_cli import device, weights
-from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
+from spx_cli.errors import ImageError, OutOfMemory, ParameterError, WeightsError
 from spx_cli.methods._contours import chances
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
-from spx_cli.methods.base import Along, Method, check_count, check_image
+from spx_cli.methods.base import Along, Method, check_count, guides_of
+from spx_cli.options import check_scales
 from spx_cli.params import param
 from spx_cli.pool import workers
 from spx_cli.regions.finish import on_host
-from spx_cli.types import Assignment, Contours, Image, Labels
+from spx_cli.types import Assignment, Contours, Image, Labels, check_image
 
 # Sides of the pieces in which large images are seen, and what is seen around each, in pixels.
 _PIECE, _AROUND = 1536, 256
@@ -162,6 +163,7 @@ class TorchMethod(Method):
         Large images are seen in pieces that overlap, so that memory does not grow with them.
         """
         check_image(image)
+        check_scales(scales)
         out = np.empty(image.shape[:2], np.float32)
         for piece, around, inside in pieces(image.shape[:2]):
             seen = np.ascontiguousarray(image[around])
@@ -206,13 +208,13 @@ class TorchMethod(Method):
 
         Threads may call it side by side: one has the GPU while others finish their maps on the CPU.
         """
-        if len({image.shape for image in images}) != 1:
-            return super().segment_batch(images, n_segments, native_count=native_count, raw=raw, contours=contours)
         for image in images:
             check_image(image)
+        if len({image.shape for image in images}) != 1:
+            return super().segment_batch(images, n_segments, native_count=native_count, raw=raw, contours=contours)
         check_count(n_segments, images[0])
         native = native_count or raw
-        guides: Sequence[Along] = [None] * len(images) if contours is None else contours
+        guides = guides_of(images, contours)
         asked = self.asked(images[0], n_segments, guides[0], native=native)
 
         def done(work: tuple[Callable[[], Assignment], Image, Along]) -> Labels:
@@ -248,6 +250,8 @@ class TorchMethod(Method):
 
     def load(self) -> nn.Module:
         """Return the network with its weights, on the CPU, ready to be trained on or built into another."""
+        if self.weights.startswith(_BOUND):
+            raise WeightsError("a copy by dataclasses.replace lacks the bound network; spx_cli.create keeps it")
         network = self._unfilled()
         if list(network.parameters()):
             state = weights.load(self.weights, self.name)
@@ -275,7 +279,7 @@ class TorchMethod(Method):
     def _unfilled(self) -> nn.Module:
         # Weights are about to replace the random numbers, so none are taken from the caller's sequence.
         with torch.random.fork_rng(devices=[]):
-            return self.build()
+            return self.build().float()  # whatever PyTorch's default is, the weights are float32
 
     @cached_property
     def network(self) -> nn.Module:
@@ -290,12 +294,27 @@ class TorchMethod(Method):
         return (self.network,)
 
     def bind(self, network: nn.Module) -> Self:
-        """Return a copy that segments with the present weights of `network`, as training does to validate."""
-        bound = replace(self)
+        """Return a copy that segments with the present weights of `network`, as training does to validate.
+
+        network : as `load` and `build` give it, or wrapped by PyTorch. Its weights are not told by a name: `weights`
+            of the copy tells them from others. WeightsError for a network of something else.
+        """
+        state = {_WRAPPED.sub("", name): value for name, value in network.state_dict().items()}
+        own = self.like(state)._unfilled()
+        fill(own, state, "to bind")
         where = next((p.device for p in network.parameters()), torch.device("cpu"))
-        with device.within_memory():
-            bound.__dict__.update(network=self._ready(copy.deepcopy(network), where), _bound=True)
+        bound = replace(self, weights=f"{_BOUND}{weights.digest(state)[:16]}")
+        bound.__dict__.update(network=self._ready(own, where), _bound=True)
         return bound
+
+    def changed(self, **given: Any) -> Self:
+        """Return a copy with other parameters; of a bound method it keeps the network, ParameterError if it cannot."""
+        copy = super().changed(**given)
+        if self.bound and "weights" not in given:
+            if (copy.device, copy.precision) != (self.device, self.precision):
+                raise ParameterError("a bound network keeps its device and precision; bind it to a method with others")
+            copy.__dict__.update(network=self.network, _bound=True)
+        return copy
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
         ready = self.deploy(network.eval()).eval().requires_grad_(False)
@@ -312,6 +331,8 @@ class TorchMethod(Method):
 
 
 _loading = threading.RLock()
+_BOUND = "bound "  # in place of the name of weights, before what tells them from others
+_WRAPPED = re.compile(r"^(module\.|_orig_mod\.)+")  # what DataParallel and compiling put before the names of tensors
 
 
 def _same(assignment: Assignment) -> Assignment:
@@ -365,8 +386,15 @@ def _lab_tables(where: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor
         return linear.to(where, dtype), (to_xyz / white[:, None]).to(where, dtype)
 
 
+def check_bytes(images: Tensor) -> None:
+    """Raise ImageError unless `images` are uint8 (B, 3, H, W): as indices of a table, floats up to 1 would be black."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ImageError(f"images must be uint8 (B, 3, H, W), 0 to 255, not {images.dtype} {tuple(images.shape)}")
+
+
 def tensor_to_lab(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return Lab (D65), (B, 3, H, W), of uint8 RGB, on the same device; `color.rgb_to_lab` for tensors."""
+    check_bytes(images)
     linear, to_xyz = _lab_tables(images.device, dtype)
     rgb = linear[images.long()]
     # Written out: as a matrix product it would be rounded wherever products are, under autocast or in TF32.
@@ -399,6 +427,6 @@ def scaled_inputs(
     batch, _, height, width = lab.shape
     x = torch.empty(batch, INPUTS, height, width, dtype=lab.dtype, device=lab.device, memory_format=layout)
     x[:, :3] = lab * color_scale
-    x[:, 3] = torch.arange(height, device=lab.device)[:, None] * position_scale
-    x[:, 4] = torch.arange(width, device=lab.device) * position_scale
+    x[:, 3] = torch.arange(height, dtype=lab.dtype, device=lab.device)[:, None] * position_scale
+    x[:, 4] = torch.arange(width, dtype=lab.dtype, device=lab.device) * position_scale
     return x

@@ -1,63 +1,29 @@
 """What every method is: a frozen dataclass whose fields are its parameters and whose `assign` is its algorithm."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from math import ceil
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from spx_cli import device, params
 from spx_cli.color import rgb_to_lab
-from spx_cli.errors import ImageError, ParameterError
+from spx_cli.errors import ImageError, LabelError, ParameterError
 from spx_cli.methods._merging import LOSS, WARD, judge_for, merge_identity
 from spx_cli.methods._unlabelled import colour_edges
 from spx_cli.params import param
 from spx_cli.regions.finish import finish, on_host
-from spx_cli.types import Assignment, Contours, Image, Labels
+from spx_cli.types import Assignment, Contours, Image, Labels, check_image
 
 CELLS = 6.0
 # What `border_price` is; methods have defaults of their own.
 BORDER_PRICE = "pixels of expected loss that a pixel side of border less is worth; up to 0.02 is free, more is rounder"
 EDGES, NONE = "edges", "none"
 Along = Contours | str | None  # `Method.along` says what it may be
-
-
-def check_image(image: Image) -> None:
-    """Raise ImageError unless `image` is uint8 (H, W, 3) with at least one pixel, and all of them count."""
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
-        raise ImageError(f"an image must be uint8 (H, W, 3), not {found}; {_conversion(image)}")
-    if isinstance(image, np.ma.MaskedArray):
-        raise ImageError("an image must not be masked: every pixel gets a region; image.filled(0) fills what is masked")
-    if image.size == 0:
-        raise ImageError(f"an image must have at least one pixel, not shape {image.shape}")
-
-
-def _conversion(image: object) -> str:
-    """Return how to make an image of something else, in words that can be typed."""
-    if not isinstance(image, np.ndarray) and (hasattr(image, "__array__") or hasattr(image, "__array_interface__")):
-        return "numpy.asarray(image) makes it an array"
-    if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf" or image.ndim not in (2, 3):
-        return "spx_cli.read_image reads files"
-    if image.ndim == 3 and image.shape[2] > 4 and image.shape[0] in (1, 3, 4):
-        return "put the bands last: numpy.moveaxis(image, 0, -1)"
-    ways = []
-    if image.dtype.kind == "f":
-        ways.append("if 1 is white: (image * 255).round().astype('uint8')")
-    elif image.dtype.kind == "b":
-        ways.append("image.astype('uint8') * 255")
-    elif image.dtype != np.uint8:
-        ways.append("if WHITE is its white: (image * (255 / WHITE)).round().astype('uint8')")
-    if image.ndim == 2:
-        ways.append("three bands of a grey one: numpy.stack([image] * 3, axis=-1)")
-    elif image.shape[2] != 3:
-        few = image.shape[2] < 3
-        ways.append("numpy.repeat(image[..., :1], 3, axis=-1)" if few else "image[..., :3] leaves out alpha")
-    return "; then ".join(ways)
 
 
 def check_count(n_segments: int, image: Image) -> None:
@@ -71,11 +37,46 @@ def check_count(n_segments: int, image: Image) -> None:
 
 def check_contours(contours: Contours, size: tuple[int, int]) -> None:
     """Raise ImageError unless `contours` are numbers from 0 to 1, (H, W) = size, or (S, H, W) at S scales."""
+    if not isinstance(contours, np.ndarray) or contours.dtype.kind not in "biuf":
+        found = contours.dtype if isinstance(contours, np.ndarray) else f"a {type(contours).__name__}"
+        raise ImageError(
+            f"contours must be an array of numbers, not {found}; spx_cli.segment also takes names and paths"
+        )
+    if isinstance(contours, np.ma.MaskedArray):
+        raise ImageError("contours must not be masked; contours.filled(0) says that there is none")
     if contours.ndim not in (2, 3) or not contours.size or tuple(contours.shape[-2:]) != tuple(size):
         raise ImageError(f"contours must be of the image's size {tuple(size)}, not {tuple(contours.shape)}")
     low, high = float(contours.min()), float(contours.max())
     if not 0 <= low <= high <= 1:
         raise ImageError(f"contours must be numbers from 0 to 1, not {low:g} to {high:g}")
+
+
+def guides_of(images: Sequence[Image], contours: Sequence[Along] | None) -> Sequence[Along]:
+    """Return along what to merge each image; ParameterError where there are more or fewer than images."""
+    if contours is None:
+        return [None] * len(images)
+    if len(contours) != len(images):
+        raise ParameterError(f"{len(contours)} contours for {len(images)} images; None stands for what a method knows")
+    return contours
+
+
+def check_assignment(assignment: Assignment, size: tuple[int, int]) -> None:
+    """Raise LabelError unless what a method's `assign` gave is of the image's size; kernels read what it says."""
+    if not isinstance(assignment, Assignment):
+        raise LabelError(f"a method's assign returns an Assignment, not a {type(assignment).__name__}")
+    for name, axes in (("labels", 2), ("features", 3), ("lab", 3)):
+        array = getattr(assignment, name)
+        if array is None and name == "lab":
+            continue
+        shape = tuple(getattr(array, "shape", ()))
+        if len(shape) != axes or shape[:2] != tuple(size) or 0 in shape:
+            wanted = f"{tuple(size)} and channels" if axes == 3 else tuple(size)
+            raise LabelError(f"a method's {name} must be of the image's size, {wanted}, not {shape}")
+    if not str(assignment.labels.dtype).removeprefix("torch.").startswith(("int", "uint", "bool")):
+        raise LabelError(f"a method's labels must be whole numbers, not {assignment.labels.dtype}")
+    contours = assignment.contours
+    if contours is not None and (contours.ndim not in (2, 3) or tuple(contours.shape[-2:]) != tuple(size)):
+        raise LabelError(f"a method's contours must be of the image's size, {tuple(size)}, not {tuple(contours.shape)}")
 
 
 #: Told (steps done, steps in all) by methods that take long for one image.
@@ -116,6 +117,10 @@ class Method(ABC):
         """Return in words all that decides the maps, so that two methods of one identity make the same."""
         return f"{self.placed()!r}{self.weights_identity()}"
 
+    def changed(self, **given: Any) -> Self:
+        """Return a copy with other parameters, as `create` does."""
+        return params.create(type(self), self.name, {**asdict(self), **given})
+
     def placed(self) -> Self:
         """Return an equal method that names its device by what it is, not as asked for."""
         return replace(self, device=device.of(self)) if getattr(self, "device", None) == "auto" else self  # type: ignore[call-arg]
@@ -146,12 +151,13 @@ class Method(ABC):
         check_count(n_segments, image)
         native = native_count or raw
         assignment = self.assign(image, self.asked(image, n_segments, contours, native=native))
+        check_assignment(assignment, image.shape[:2])
         if raw:
             return np.asarray(on_host(assignment.labels), np.int32)
         assignment = self.along(assignment, image, contours, native=native)
         return self.finish(assignment, n_segments, native_count=native_count)
 
-    def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
+    def segment_counts(self, image: Image, counts: Iterable[int]) -> list[Labels]:
         """Return a label map for each count; methods that can share work between counts override it."""
         return [self.segment(image, count) for count in counts]
 
@@ -180,7 +186,7 @@ class Method(ABC):
             contours = EDGES
         if not isinstance(contours, str):
             check_contours(contours, image.shape[:2])
-            return assignment._replace(contours=contours, embedding=None, edges=False)
+            return assignment._replace(contours=np.asarray(contours, np.float32), embedding=None, edges=False)
         if contours not in (EDGES, NONE):
             raise ParameterError(f"contours must be an array, {EDGES!r} or {NONE!r}, not {contours!r}")
         strength = colour_edges(rgb_to_lab(image)) if contours == EDGES else None
@@ -196,7 +202,7 @@ class Method(ABC):
         contours: Sequence[Along] | None = None,
     ) -> list[Labels]:
         """Return the label map of each image; methods that gain from images of one size together override it."""
-        guides = [None] * len(images) if contours is None else contours
+        guides = guides_of(images, contours)
         return [
             self.segment(image, n_segments, native_count=native_count, raw=raw, contours=guide)
             for image, guide in zip(images, guides, strict=True)

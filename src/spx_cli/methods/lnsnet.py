@@ -157,7 +157,7 @@ def turned(x: Tensor) -> bool:
 def standardise(images: Tensor) -> Tensor:
     """Return (L, a, b, y, x) of uint8 RGB (B, 3, H, W), each with mean 0 and deviation 1, as float32 (B, 5, H, W)."""
     batch, _, height, width = images.shape
-    x = torch.empty(batch, INPUTS, height, width, device=images.device)
+    x = torch.empty(batch, INPUTS, height, width, dtype=torch.float32, device=images.device)
     # In float64: where an image is grey, standardising would enlarge the rounding of a and b.
     x[:, :COLORS] = tensor_to_lab(images, torch.float64)
     x[:, COLORS] = torch.arange(height, device=x.device)[:, None]
@@ -178,12 +178,14 @@ def seed_features(features: Tensor, grid: Grid, shifts: Tensor | None) -> Tensor
 
     shifts : (B, 2, rows, columns), from the middles of the cells, as (y, x) in cells; None for none.
     """
-    y = (torch.arange(grid.rows, device=features.device) + 0.5)[:, None].expand(grid.rows, grid.columns)
-    x = (torch.arange(grid.columns, device=features.device) + 0.5).expand(grid.rows, grid.columns)
+    y = (torch.arange(grid.rows, dtype=features.dtype, device=features.device) + 0.5)[:, None].expand(
+        grid.rows, grid.columns
+    )
+    x = (torch.arange(grid.columns, dtype=features.dtype, device=features.device) + 0.5).expand(grid.rows, grid.columns)
     place = torch.stack([x, y]).expand(len(features), -1, -1, -1)
     if shifts is not None:
         place = place + shifts.flip(1)
-    extent = torch.tensor([grid.columns, grid.rows], device=features.device)
+    extent = torch.tensor([grid.columns, grid.rows], dtype=features.dtype, device=features.device)
     where = 2 * place.permute(0, 2, 3, 1) / extent - 1
     return functional.grid_sample(features, where, padding_mode="border", align_corners=False)
 

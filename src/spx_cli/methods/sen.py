@@ -1,6 +1,6 @@
 """SEN (Gaur and Manjunath, TIP 2020): SNIC on pixel embeddings that a network learns from SNIC's own superpixels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import log
@@ -21,9 +21,9 @@ from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._snic import grow
 from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
 from spx_cli.methods._unlabelled import unlabelled
-from spx_cli.methods.base import check_count, check_image
+from spx_cli.methods.base import check_count
 from spx_cli.params import param
-from spx_cli.types import Assignment, Image, Labels
+from spx_cli.types import Assignment, Image, Labels, check_image
 
 LEVELS = 5  # halvings of the image; its sides are padded to multiples of 2^LEVELS
 # Borders, from which regions merge last, are seen over these distances in pixels, and full from about this distance of
@@ -116,9 +116,10 @@ class SEN(TorchMethod):
             embedded = self.embed(images)
         return [partial(self._grow, image, rows, n_segments) for image, rows in zip(images, embedded, strict=True)]
 
-    def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
+    def segment_counts(self, image: Image, counts: Iterable[int]) -> list[Labels]:
         """Return a label map for each count, all from one pass of the network."""
         check_image(image)
+        counts = list(counts)
         for count in counts:
             check_count(count, image)
         with device.turn(self.where, self.precision):

@@ -4,7 +4,7 @@ In each round every region merges with the neighbour whose mean colour is neares
 anew. The order of the merges is the hierarchy: the first H W - k of them give k regions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from spx_cli.color import POSITION, rgb_to_lab
 from spx_cli.errors import ParameterError
 from spx_cli.methods._smoothing import smooth
-from spx_cli.methods.base import Method, check_count, check_image
+from spx_cli.methods.base import Method, check_count
 from spx_cli.params import param
 from spx_cli.regions.runs import number_roots, root
-from spx_cli.types import Assignment, Features, Image, Labels
+from spx_cli.types import Assignment, Features, Image, Labels, check_image
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ class SH(Method):
         lab = rgb_to_lab(image)
         return Assignment(hierarchy(smooth(lab, self.smoothing)).labels(n_segments), lab, POSITION)
 
-    def segment_counts(self, image: Image, counts: Sequence[int]) -> list[Labels]:
+    def segment_counts(self, image: Image, counts: Iterable[int]) -> list[Labels]:
         """Return a label map for each count, all cut from one hierarchy."""
         check_image(image)
+        counts = list(counts)
         for count in counts:
             check_count(count, image)
         lab = rgb_to_lab(image)

@@ -10,7 +10,7 @@ from numba import njit
 from spx_cli import device
 from spx_cli.color import FIXED_POINT, POSITION, lab_planes
 from spx_cli.methods._grid import grid_seeds
-from spx_cli.methods.base import Along, Method
+from spx_cli.methods.base import Along, Method, guides_of
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image, Labels
 
@@ -69,8 +69,8 @@ class SLIC(Method):
             image, guide = work
             return self.segment(image, n_segments, native_count=native_count, raw=raw, contours=guide)
 
-        guides: Sequence[Along] = [None] * len(images) if contours is None else contours
-        return device.each(device.pick(self.device), segment, zip(images, guides, strict=True))
+        work = zip(images, guides_of(images, contours), strict=True)
+        return device.each(device.pick(self.device), segment, work)
 
 
 @dataclass(frozen=True, kw_only=True)

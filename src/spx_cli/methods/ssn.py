@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
+from numbers import Integral
 from typing import Any, Self, cast
 
 import torch
@@ -17,7 +18,7 @@ from spx_cli.methods._association import Grid, SoftSuperpixels
 from spx_cli.methods._contours import chances, contour_loss
 from spx_cli.methods._feedforward import FeedForward, inward
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import INPUTS, in_pieces, scaled_inputs, tensor_to_lab
+from spx_cli.methods._torch import INPUTS, check_bytes, in_pieces, scaled_inputs, tensor_to_lab
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
@@ -80,7 +81,12 @@ class SSN(FeedForward):
         """Return differentiable superpixels of uint8 RGB images (B, 3, H, W), to build into a larger network.
 
         network : what `load` or `build` returned, on the device of the images; it may be wrapped.
+
+        Raises ImageError for other images, ParameterError for a count or a number of rounds below 1.
         """
+        check_bytes(images)
+        if not all(isinstance(number, Integral) and number > 0 for number in (n_segments, iterations)):
+            raise ParameterError(f"n_segments and iterations must be at least 1, not {n_segments} and {iterations}")
         grid = seed_grid((images.shape[2], images.shape[3]), n_segments)
         return _soften(network(self.inputs(images, grid)), grid, iterations)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spx_cli.device import lacks_memory
+from spx_cli.errors import ParameterError
 from spx_cli.methods._association import compiled, plain
 from spx_cli.methods._association.grid import EPSILON, Grid, neighbours
 
@@ -100,6 +101,7 @@ def pool(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
 
 def scatter(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
     """Return the sums of q times x (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
+    _check(x, (len(q), grid.height, grid.width), "a property of pixels")
     if _compiled(q) and _compiled(x):
         return compiled.Scatter.apply(q, x, grid)  # type: ignore[no-any-return]
     with _exact(q):
@@ -108,6 +110,7 @@ def scatter(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
 
 def unpool(q: Tensor, values: Tensor, grid: Grid) -> Tensor:
     """Return for each pixel the values (B, D, rows, columns) of its nine superpixels weighted by q, (B, D, H, W)."""
+    _check(values, (len(q), grid.rows, grid.columns), "values of superpixels")
     if _compiled(q) and _compiled(values):
         return compiled.Unpool.apply(q, values, grid)  # type: ignore[no-any-return]
     with _exact(q):
@@ -119,6 +122,8 @@ def dots(x: Tensor, values: Tensor, grid: Grid) -> Tensor:
 
     (B, 9, H, W); 0 for cells outside the grid.
     """
+    _check(x, (len(x), grid.height, grid.width), "a property of pixels")
+    _check(values, (len(x), grid.rows, grid.columns), "values of superpixels")
     if _compiled(x) and _compiled(values):
         return compiled.Dots.apply(x, values, grid)  # type: ignore[no-any-return]
     with _exact(x):
@@ -220,6 +225,13 @@ class SoftSuperpixels:
     def labels(self) -> Tensor:
         """Return the superpixel of the largest weight, (B, H, W) int64; not differentiable."""
         return hard_labels(self.q, self.grid)
+
+
+def _check(x: Tensor, wanted: tuple[int, int, int], what: str) -> None:
+    """Raise ParameterError unless x is (B, D, ., .) of the wanted batch and sides: kernels read what they are told."""
+    if x.ndim != 4 or (len(x), *x.shape[2:]) != wanted:
+        batch, height, width = wanted
+        raise ParameterError(f"{what} must be ({batch}, D, {height}, {width}), not {tuple(x.shape)}")
 
 
 def _compiled(x: Tensor) -> bool:
