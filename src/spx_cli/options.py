@@ -254,7 +254,10 @@ class EvaluateOptions(DataOptions):
         read=_ignored,
     )
     at: tuple[float, ...] = option(
-        (), "Also scores at N superpixels, interpolated over the achieved counts.", "--at", metavar="N"
+        (),
+        "Also scores at N superpixels, interpolated over the achieved counts; gates of eval are about these.",
+        "--at",
+        metavar="N",
     )
 
     def __post_init__(self) -> None:

@@ -44,7 +44,8 @@ Tolerance = Annotated[
     typer.Option(
         "--tolerance",
         metavar="N|METRIC=VALUE",
-        help="N: boundary tolerance in pixels. METRIC=VALUE: how much worse than --baseline may be; repeatable.",
+        help="N: boundary tolerance in pixels. METRIC=VALUE: compare this metric with --baseline, and it alone; so much "
+        "worse it may be; repeatable.",
     ),
 ]
 
