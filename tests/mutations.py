@@ -252,6 +252,40 @@ MUTATIONS = (
     ),
     Mutation("batch/engine.py", "failures > most", "failures >= most", "batch -k max_failures"),
     Mutation("batch/flow.py", "len(loaded.made) == len(loaded.parts)", "loaded.made", "batch -k parts"),
+    Mutation("evaluation/ledger.py", "claim(file.fileno(), place)", "pass", "evaluation -k another_run"),
+    Mutation("evaluation/work.py", "if options.rows or options.resume:", "if True:", "evaluation -k may_run_twice"),
+    Mutation("evaluation/gates.py", "if names and m and n != m:", "if False:", "evaluation -k fewer_pairs"),
+    Mutation(
+        "evaluation/gates.py", 'yield _verdict(row, "of the baseline', '_verdict(row, "of the baseline', "evaluation"
+    ),
+    Mutation("evaluation/gates.py", "(everybody and not reference)", "everybody", "test_bench.py -k ratio_to_itself"),
+    Mutation("evaluation/gates.py", "everybody = not method and", "everybody = not method or", "test_bench.py -k peer"),
+    Mutation("params.py", "if name in values:", "if False:", "test_cli.py -k wrong_usage"),
+    Mutation("cli/_options.py", "not (one.multiple or one.is_flag)", "False", "test_cli.py -k wrong_usage"),
+    Mutation(
+        "methods/base.py",
+        "check_assignment(assignment, image",
+        "(assignment, image",
+        "test_contract.py -k fit_the_image",
+    ),
+    Mutation(
+        "methods/_torch.py",
+        "copy.__dict__.update(network=self.network, _bound=True)",
+        "pass",
+        "test_weights.py -k kept",
+    ),
+    Mutation(
+        "device.py",
+        "torch.autocast(device.type, enabled=False)",
+        "torch.enable_grad()",
+        "test_weights.py -k others_ask",
+    ),
+    Mutation(
+        "errors.py",
+        "while isinstance(cause, SystemError)",
+        "if isinstance(cause, SystemError)",
+        "test_cli.py -k ends_alike",
+    ),
     Mutation(
         "evaluation/gates.py",
         "sign * (row[name] - bound) >= 0",
@@ -340,10 +374,8 @@ MUTATIONS = (
     ),
     Mutation("bench/sweep.py", 'mode="symmetric"', 'mode="edge"', "test_bench.py -k size"),
     Mutation("bench/sweep.py", "* mpx <= longest", "<= longest", "test_bench.py -k sizes"),
-    Mutation("bench/run.py", 'row["method"] not in self.header["peers"]', "True", "test_bench.py -k test_a_run"),
     Mutation("bench/run.py", "2 * max(counts)", "max(counts)", "test_bench.py -k test_a_run"),
     Mutation("bench/papers.py", "get_total_flops() / 2e9", "get_total_flops() / 1e9", "test_bench.py -k operations"),
-    Mutation("evaluation/gates.py", 'if method in ("", row["method"]):', "if True:", "test_bench.py -k gate"),
     Mutation("reports/charts.py", "v > 0 or not log", "True", "test_reports.py -k logarithmic"),
     Mutation("reports/bench.py", "opacity = 255 - (white", "opacity = (white", "test_reports.py -k lines"),
 )

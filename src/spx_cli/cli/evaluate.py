@@ -44,7 +44,7 @@ Tolerance = Annotated[
     typer.Option(
         "--tolerance",
         metavar="N|METRIC=VALUE",
-        help="N: boundary tolerance in pixels. METRIC=VALUE: compare this metric with --baseline, and it alone; so much "
+        help="N: boundary tolerance in pixels. METRIC=VALUE: compare this metric alone with --baseline; so much "
         "worse it may be; repeatable.",
     ),
 ]
