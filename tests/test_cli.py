@@ -81,6 +81,7 @@ def test_version(spx):
             ["eval", "--data", "a", "--labels", "b", "-k", "3", "--seed", "4"],
             "-k, --seed says nothing about label maps",
         ),
+        (["train", "lnsnet", "--data", "a", "--out", "b", "--val-split", "val"], "nothing is validated by this recipe"),
         (["segment", "--from-file", "missing.txt"], "missing.txt: No such file"),
         (["segment", "a.png", "-o", "-", "--json"], "--json"),
         (["segment", "a.png", "--range", "0"], "--range"),

@@ -135,6 +135,8 @@ def train(
         return
     if data is None or out is None:
         raise ParameterError("spx train needs --data DIR and --out RUN")
+    if val_split not in (None, "none") and not chosen.validate_every:
+        raise ParameterError("nothing is validated by this recipe (validate_every = 0); leave out --val-split")
 
     from spx_cli.training import loop, state
     from spx_cli.training.samples import open_samples

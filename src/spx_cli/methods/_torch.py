@@ -77,6 +77,9 @@ class TorchMethod(Method):
 
     The same image gives the same bytes with the same number of threads. With another number a pixel of a few images may
     move, where two superpixels are as good as equal: oneDNN then adds up the products of a convolution otherwise.
+
+    Once a network has run, a process forked from this one waits for ever for PyTorch's threads, which a fork does not
+    have: start others with `spawn`, as spx does.
     """
 
     kind: ClassVar[str] = "learned"
