@@ -58,6 +58,21 @@ class TestPictures:
             for source in (path, str(path), path.read_bytes(), file):
                 np.testing.assert_array_equal(read_image(source), PHOTO)
 
+    @pytest.mark.parametrize(
+        "source",
+        [None, 7, PHOTO, PHOTO.tolist(), pillow.fromarray(PHOTO), bytearray(9), memoryview(b"9"), io.StringIO("P3")],
+        ids=lambda source: type(source).__name__,
+    )
+    def test_what_is_no_source(self, source):
+        with pytest.raises(ParameterError, match=f"a path, .* open binary file, not a {type(source).__name__}$"):
+            read_image(source)
+
+    def test_limit(self):
+        data = encoded(PHOTO, "PNG")
+        np.testing.assert_array_equal(read_image(data, max_pixels=None), PHOTO)
+        with pytest.raises(ParameterError, match="max_pixels must be a number, not '9'"):
+            read_image(data, max_pixels="9")
+
     @pytest.mark.parametrize("mode", ["1", "L", "P"])
     @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
     def test_grey_and_palette(self, mode, kind):
@@ -370,8 +385,18 @@ class TestDeepPictures:
         data = encoded(pillow.fromarray(levels), "JPEG2000")
         np.testing.assert_array_equal(read_image(data)[..., 0], (levels / 257.0).round())
 
+    @pytest.mark.parametrize("given", [[0, 12], np.array([0, 12]), np.array([0.0, 12.0], np.float32)])
+    def test_a_range_of_any_kind(self, given):
+        data = encoded(PHOTO % 13, "PNG")
+        np.testing.assert_array_equal(read_image(data, value_range=given), read_image(data, value_range=(0, 12)))
+
     @pytest.mark.parametrize("bad", [(1, 0), (0, 0), (0, np.inf), (np.nan, 1), "full", (1, 2, 3)])
     def test_impossible_range(self, bad):
+        with pytest.raises(ParameterError, match="value_range"):
+            read_image(encoded(PHOTO, "PNG"), value_range=bad)
+
+    @pytest.mark.parametrize("bad", [255, ("0", "9"), (0, None), (0, (1, 2)), (0, 10**400), np.eye(2), np.array(9)])
+    def test_what_is_no_range(self, bad):
         with pytest.raises(ParameterError, match="value_range"):
             read_image(encoded(PHOTO, "PNG"), value_range=bad)
 

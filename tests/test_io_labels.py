@@ -1,7 +1,9 @@
 """Label maps of any tool: which numbers of a file are the ids, and what is no label map."""
 
 import json
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from PIL import Image as pillow
 from scipy.io import savemat
 
 from encoders import PHOTO, RNG, chunk, encoded, png
-from spx_cli.errors import FormatError, LabelError, SizeError, UnknownName
+from spx_cli.errors import FormatError, LabelError, ParameterError, SizeError, UnknownName
 from spx_cli.io import (
     count_ground_truth,
     read_ground_truth,
@@ -71,6 +73,19 @@ class TestReadLabels:
             write_labels(tmp_path / "a", np.zeros((1, 1), int), format="tif")
         with pytest.raises(FormatError, match=r"a\.png: No such file"):
             read_labels(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("size", [(2, 3, 3), (2,), 6, "23", (2.0, 3.0), (2, None)])
+    def test_what_is_no_size(self, tmp_path, size):
+        path = self.saved(tmp_path, np.zeros((2, 3), int))
+        with pytest.raises(ParameterError, match="size must be two whole numbers"):
+            read_labels(path, size=size)
+
+    @pytest.mark.parametrize("size", [[2, 3], np.array([2, 3])])
+    def test_a_size_and_a_limit_of_another_kind(self, tmp_path, size):
+        path = self.saved(tmp_path, np.zeros((2, 3), int))
+        assert read_labels(path, size=size, max_pixels=None).shape == (2, 3)
+        with pytest.raises(SizeError, match="the map is 2 x 3, expected 3 x 2"):
+            read_labels(path, size=size[::-1])
 
     @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
     @pytest.mark.parametrize("colour", [0, 3])
@@ -247,6 +262,50 @@ class TestReadLabels:
         write_labels(tmp_path / "a.npz", np.zeros((1, 1), int), metadata={"method": "slic", "k": 1})
         with np.load(tmp_path / "a.npz") as archive:
             assert json.loads(str(archive["metadata"])) == {"method": "slic", "k": 1}
+
+    @pytest.mark.parametrize("suffix", [".npz", ".png", ".svg"])
+    @pytest.mark.parametrize(
+        ("metadata", "told"),
+        [
+            ({"a": 1, "k": np.int64(3)}, "metadata 'k' cannot be JSON: .* int64"),
+            ({"made": {"from": [Path("a")]}}, "metadata 'made' cannot be JSON: .*Path"),
+            ({(1, 2): 3}, r"metadata \(1, 2\) cannot be JSON: keys"),
+            ([1], "metadata must be a mapping of names to values, not a list"),
+        ],
+    )
+    def test_metadata_that_json_cannot_hold(self, tmp_path, suffix, metadata, told):
+        path = tmp_path / f"a{suffix}"
+        with pytest.raises(ParameterError, match=told) as caught:
+            write_labels(path, np.zeros((1, 1), int), metadata=metadata)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("name", "format"),
+        [("o.npz", "png"), ("o.PNG", "npz"), ("o.tif", "png"), ("o.json", "svg"), ("o.bmp", "npy"), ("o.png", "tiff")],
+    )
+    def test_a_name_of_another_format(self, tmp_path, name, format):
+        with pytest.raises(ParameterError, match=rf"{name} does not name a {format} file; end it in \.{format}"):
+            write_labels(tmp_path / name, np.zeros((1, 1), int), format=format)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("name", "format"),
+        [("o", "png"), ("o.part", "npz"), ("o.TIF", "tiff"), ("o.tiff", "tiff"), ("o.json", "geojson")],
+    )
+    def test_a_name_that_goes_with_a_format(self, tmp_path, name, format):
+        write_labels(tmp_path / name, np.eye(2, dtype=int), format=format)
+        (tmp_path / name).rename(tmp_path / f"a.{format}")
+        np.testing.assert_array_equal(read_labels(tmp_path / f"a.{format}"), np.eye(2))
+
+    @pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
+    def test_a_pipe_of_any_name(self, tmp_path):
+        """Nobody reads a pipe by its suffix."""
+        os.mkfifo(tmp_path / "o.npz")
+        reader = os.open(tmp_path / "o.npz", os.O_RDONLY | os.O_NONBLOCK)
+        write_labels(tmp_path / "o.npz", np.zeros((1, 1), int), format="png")
+        assert os.read(reader, 4) == b"\x89PNG"
+        os.close(reader)
 
     def test_csv_of_the_benchmark(self, tmp_path):
         write_labels(tmp_path / "a.csv", np.array([[0, 1, 1], [2, 2, 10]]))

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image as pillow
 
 from spx_cli.errors import ImageError, LabelError, ParameterError, UnknownName
 from spx_cli.regions.overlays import OVERLAYS, render
@@ -172,12 +174,42 @@ class TestRefusals:
         with pytest.raises(ParameterError, match="unknown color"):
             render(self.image, HALVES, color=color)
 
+    @pytest.mark.parametrize(
+        "option", [{"color": (255, 0, 0)}, {"color": b"red"}, {"thickness": "2"}, {"mode": None}, {"mode": ["mean"]}]
+    )
+    def test_options_of_another_kind(self, option):
+        with pytest.raises(ParameterError, match=next(iter(option))) as caught:
+            render(self.image, HALVES, **option)
+        assert repr(next(iter(option.values()))) in str(caught.value)
+
     @pytest.mark.parametrize("labels", [HALVES.T, HALVES[:-1], HALVES[None], HALVES.astype(float)])
     def test_map(self, labels):
         with pytest.raises(LabelError):
             render(self.image, labels)
 
-    @pytest.mark.parametrize("image", [image[..., 0], image.astype(float), image[..., :2]])
+    @pytest.mark.parametrize("mode", OVERLAYS)
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [
+            (HALVES - 1, "negative, found -1"),
+            (np.ma.array(HALVES, mask=HALVES == 0), "must not be masked"),
+            (HALVES.tolist(), "not a list; numpy.asarray"),
+            (torch.from_numpy(HALVES), "not a Tensor; numpy.asarray"),
+            (None, "not a NoneType"),
+        ],
+    )
+    def test_what_is_no_map(self, labels, told, mode):
+        with pytest.raises(LabelError, match=told):
+            render(self.image, labels, mode)
+
+    @pytest.mark.parametrize(
+        "image",
+        [
+            *(image[..., 0], image.astype(float), image[..., :2], image[:0], np.ma.array(image)),
+            *(None, image.tolist(), pillow.fromarray(image), torch.from_numpy(image)),
+        ],
+        ids=lambda image: type(image).__name__,
+    )
     def test_image(self, image):
-        with pytest.raises(ImageError):
+        with pytest.raises(ImageError, match="an image must"):
             render(image, HALVES)

@@ -2,13 +2,14 @@
 
 import io
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image as pillow
 
-from spx_cli.errors import FormatError, ImageError, SpxError
+from spx_cli.errors import FormatError, ImageError, ParameterError, SpxError
 from spx_cli.io import tiff
 from spx_cli.io.codec import (
     KINDS,
@@ -56,13 +57,13 @@ class Picture(NamedTuple):
 
 
 def read_image(
-    source: str | Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, value_range: ValueRange = None
+    source: str | Path | bytes | BinaryIO, *, max_pixels: int | None = MAX_PIXELS, value_range: ValueRange = None
 ) -> Image:
     """Return a picture as uint8 (H, W, 3) RGB, upright (EXIF orientation applied once).
 
     source : path, the bytes of a file, or an open binary file. The content decides on the format: PNG, JPEG, WebP,
         BMP, GIF, PPM/PGM/PFM, JPEG 2000, AVIF (Pillow) or TIFF (tifffile).
-    max_pixels : a larger picture is refused before it is decoded.
+    max_pixels : a larger picture is refused before it is decoded; None for the usual limit.
     value_range : (black, white), for values of any type and depth; those outside are clipped. "auto" takes the 0.5th
         and the 99.5th percentile of all values. Without it integers of up to 16 bits without sign are scaled by their
         full range, floats must lie in [0, 1], and wider or signed integers are refused.
@@ -71,7 +72,7 @@ def read_image(
     file says so, else it is left out. Of an animation the first frame is read; a TIFF of several pages is an error.
     The log tells of values that use less than a quarter of their range, and of a band that is left out.
     Raises ImageError, naming the source, for anything missing, damaged, not a picture, too large, out of range or not
-    finite.
+    finite; ParameterError for a source, a limit or a range of another kind.
     """
     image, traits = read_picture(source, max_pixels=max_pixels, value_range=value_range)
     Remarks().add(_name(source), traits._replace(orientation=1))
@@ -79,13 +80,14 @@ def read_image(
 
 
 def read_picture(
-    source: str | Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, value_range: ValueRange = None
+    source: str | Path | bytes | BinaryIO, *, max_pixels: int | None = MAX_PIXELS, value_range: ValueRange = None
 ) -> Picture:
     """Return a picture and the traits of its file, of which nothing is logged; else as `read_image`."""
-    check_range(value_range)
+    _check_source(source)
+    value_range, limit = check_range(value_range), check_limit(max_pixels)
     try:
         with _open(source) as file:
-            pixels = _decode(file, max_pixels)
+            pixels = _decode(file, limit)
             image, narrow = to_image(pixels, value_range)
             return Picture(image, Traits(pixels.orientation, narrow, pixels.left_out))
     except SpxError as error:
@@ -110,6 +112,20 @@ def write_image(path: str | Path, image: Image) -> None:
             pillow.fromarray(image).save(temporary, kind, **options)
         except ValueError as error:
             raise FormatError(f"{path}: {kind} cannot hold a picture of {image.shape[:2]}: {reason(error)}") from error
+
+
+def check_limit(max_pixels: int | None) -> int:
+    """Return how many pixels there may be, the usual number for None; ParameterError for what is no number."""
+    if max_pixels is not None and not isinstance(max_pixels, Real):
+        raise ParameterError(f"max_pixels must be a number, not {max_pixels!r}")
+    return MAX_PIXELS if max_pixels is None else max_pixels
+
+
+def _check_source(source: object) -> None:
+    """Raise ParameterError unless `source` is a path, bytes or open; of text there are no bytes to read."""
+    if isinstance(source, io.TextIOBase) or not (isinstance(source, str | Path | bytes) or hasattr(source, "read")):
+        found = type(source).__name__
+        raise ParameterError(f"an image is read from a path, the bytes of a file or an open binary file, not a {found}")
 
 
 def _name(source: str | Path | bytes | BinaryIO) -> str:

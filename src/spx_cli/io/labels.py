@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
+from operator import index
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from spx_cli.errors import FormatError, LabelError, SizeError
+from spx_cli.errors import FormatError, LabelError, ParameterError, SizeError
 from spx_cli.io import mat, tiff
-from spx_cli.io.files import atomic, reading
+from spx_cli.io.files import atomic, reading, reason
 from spx_cli.io.ids import read_ids
-from spx_cli.io.image import MAX_PIXELS, PNG_OPTIONS
+from spx_cli.io.image import MAX_PIXELS, PNG_OPTIONS, check_limit
 from spx_cli.registry import unknown
 from spx_cli.types import Labels
 
@@ -38,13 +39,13 @@ class Wanted(NamedTuple):
 
     def check(self, height: int, width: int) -> None:
         """Raise SizeError or FormatError for a size that the map cannot have; called before pixels are decoded."""
-        if self.size is not None and (height, width) != tuple(self.size):
+        if self.size is not None and (height, width) != self.size:
             raise SizeError(f"the map is {height} x {width}, expected {self.size[0]} x {self.size[1]}")
         tiff.check_pixels(height, width, self.max_pixels, FormatError)
 
 
 def read_labels(
-    path: str | Path, *, size: Size | None = None, max_pixels: int = MAX_PIXELS, colours: bool = False
+    path: str | Path, *, size: Size | None = None, max_pixels: int | None = MAX_PIXELS, colours: bool = False
 ) -> Labels:
     """Return the label map in a file, int32 (H, W), ids as they stand there: any tool's, perhaps with gaps.
 
@@ -54,16 +55,17 @@ def read_labels(
     matrices of another size. Whole numbers stored as floats are accepted.
 
     size : (height, width) that the map must have, for example its image's; GeoJSON of another tool may need it.
-    max_pixels : a larger map is refused before it is decoded.
+    max_pixels : a larger map is refused before it is decoded; None for the usual limit.
     colours : in a picture of 8 bits, colours are ids too, red * 65536 + green * 256 + blue.
 
     Raises UnknownName for another suffix, FormatError for a file that is not what its name says, LabelError for an id
-    that is not a whole number from 0 to 2147483647 and for pixels without an id, SizeError for another size.
+    that is not a whole number from 0 to 2147483647 and for pixels without an id, SizeError for another size,
+    ParameterError for a size that is not two whole numbers.
     """
     read = READERS.get(Path(path).suffix.lower())
     if read is None:
         raise unknown("suffix of a label map", Path(path).suffix, READERS)
-    wanted = Wanted(size, max_pixels, colours)
+    wanted = Wanted(_checked_size(size), check_limit(max_pixels), colours)
     with reading(path, "label map") as file:
         labels = _checked(read(file, wanted))
         wanted.check(*labels.shape)
@@ -75,7 +77,7 @@ def read_ground_truth(path: str | Path, *, size: Size | None = None) -> tuple[La
 
     size : (height, width) that they must have. Raises FormatError for a file of something else, else as `read_labels`.
     """
-    wanted = Wanted(size)
+    wanted = Wanted(_checked_size(size))
     with reading(path, "BSDS annotation") as file:
         return tuple(_checked(matrix) for matrix in mat.read_ground_truth(file, wanted.check))
 
@@ -92,22 +94,26 @@ def write_labels(
     """Write a label map, whole or not at all; `read_labels` gives it back exactly.
 
     labels : (H, W), integers from 0 to 2147483647.
-    format : a name from FORMATS; by default the suffix decides.
+    format : a name from FORMATS; by default the suffix decides. A suffix that `read_labels` knows must be its own.
     metadata : whatever JSON can hold about how the map was made; kept by npz, as the JSON text `metadata`.
 
-    Raises UnknownName for an unknown format or suffix, LabelError for anything but a label map, FormatError for ids
-    that the format cannot hold, SpxError where the system refuses.
+    Raises UnknownName for an unknown format or suffix, ParameterError for a suffix of another format and for metadata
+    that JSON cannot hold, LabelError for anything but a label map, FormatError for ids that the format cannot hold,
+    SpxError where the system refuses.
     """
     if format is not None and format not in FORMATS:
         raise unknown("label format", format, FORMATS)
     form = FORMATS[format or _format_of(path)]
+    if format and not _reads_as(Path(path), form):
+        raise ParameterError(f"{path} does not name a {format} file; end it in {form.suffixes[0]}")
     try:
+        _check_metadata(metadata)
         if isinstance(labels, np.ma.MaskedArray):
             raise LabelError("a label map must not be masked: every pixel has an id; labels.filled(ID) gives them one")
         checked = _checked(np.asarray(labels))
         with atomic(path) as temporary, temporary.open("wb", buffering=_BUFFER) as file:
             form.write(file, checked, metadata or {})
-    except (FormatError, LabelError) as error:
+    except (FormatError, LabelError, ParameterError) as error:
         raise type(error)(f"{path}: {error}") from None
 
 
@@ -117,6 +123,34 @@ def _format_of(path: str | Path) -> str:
         if suffix in form.suffixes:
             return name
     raise unknown("suffix of a label map", suffix, [s for form in FORMATS.values() for s in form.suffixes])
+
+
+def _reads_as(path: Path, form: "Format") -> bool:
+    """Whether no reader would take a file for one of another format; of a pipe or a device nobody reads the suffix."""
+    suffix = path.suffix.lower()
+    return suffix in form.suffixes or suffix not in READERS or (path.exists() and not path.is_file())
+
+
+def _check_metadata(metadata: Mapping[str, Any] | None) -> None:
+    """Raise ParameterError that names what JSON cannot hold, whether or not the format keeps it."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ParameterError(f"metadata must be a mapping of names to values, not a {type(metadata).__name__}")
+    for name, value in (metadata or {}).items():
+        try:
+            json.dumps({name: value})
+        except (RecursionError, TypeError, ValueError) as error:
+            raise ParameterError(f"metadata {name!r} cannot be JSON: {reason(error)}") from None
+
+
+def _checked_size(size: Size | None) -> Size | None:
+    """Return a size as two ints; ParameterError for anything else, such as the shape of an image."""
+    if size is None:
+        return None
+    try:
+        height, width = map(index, size)
+    except (TypeError, ValueError):
+        raise ParameterError(f"size must be two whole numbers, (height, width), not {size!r}") from None
+    return height, width
 
 
 def _check_kind(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -17,14 +17,20 @@ _SLACK = 1e-5  # floats may leave 0 to 1 by so much, as arithmetic makes them
 _FEW = 4  # values that span less than the range divided by this are worth a word
 
 
-def check_range(value_range: ValueRange) -> None:
-    """Raise ParameterError unless the range is None, "auto" or two finite numbers, black below white."""
-    if value_range is None or value_range == "auto":
-        return
-    if isinstance(value_range, str) or len(value_range) != 2 or not np.isfinite(value_range).all():
+def check_range(value_range: ValueRange) -> ValueRange:
+    """Return None, "auto" or (black, white); ParameterError unless the range is one, or two finite numbers in order."""
+    if value_range is None or (isinstance(value_range, str) and value_range == "auto"):
+        return value_range
+    try:
+        ends = np.asarray(value_range)
+    except ValueError:  # nested, and not of one length
+        ends = np.empty(0)
+    if ends.shape != (2,) or ends.dtype.kind not in "iuf" or not np.isfinite(ends).all():
         raise ParameterError(f"value_range must be two finite numbers or 'auto', not {value_range!r}")
-    if not value_range[0] < value_range[1]:
+    black, white = ends.tolist()
+    if not black < white:
         raise ParameterError(f"value_range must be two numbers, black below white, not {value_range}")
+    return black, white
 
 
 class Narrow(NamedTuple):
@@ -103,7 +109,7 @@ def _range(pixels: Pixels, value_range: ValueRange) -> _Range:
         values = colour.ravel()
         low, high = np.percentile(values[:: 1 + values.size // _SAMPLES], PERCENTILES)
         return _Range(float(low), float(high) if high > low else float(low) + 1)
-    if isinstance(value_range, tuple | list):
+    if isinstance(value_range, tuple):
         return _Range(*value_range)
     low, high = lowest.item(), highest.item()
     ends = f"{number(low)} {number(high)}"

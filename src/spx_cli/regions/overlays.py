@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from math import sqrt
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,9 @@ from numba import njit
 from numpy.typing import NDArray
 from PIL import ImageColor
 
-from spx_cli.errors import ImageError, LabelError, ParameterError
+from spx_cli.errors import LabelError, ParameterError
 from spx_cli.registry import unknown
-from spx_cli.types import Image, Labels
+from spx_cli.types import Image, Labels, check_image
 
 Colour = NDArray[np.uint8]  # (3,) RGB
 
@@ -34,31 +35,44 @@ def render(
     """Return a picture of `labels` over `image`, uint8 (H, W, 3); side-by-side is wider.
 
     mode : a name from OVERLAYS.
-    labels : (H, W), whole numbers of any size, perhaps with gaps or in scattered regions.
+    labels : (H, W), whole numbers of any size from 0, perhaps with gaps or in scattered regions.
     color : of the lines, a name or #rrggbb as Pillow's ImageColor reads it; yellow by default. The modes mean and
         random have lines only where it is given.
     thickness : of the lines, pixels. By default it grows with the image, and shrinks, down to faint lines, where
         regions are so small that lines would hide them.
 
-    Raises UnknownName for another mode, ParameterError for a colour or a thickness that does not exist, LabelError for
-    a map that does not fit the image.
+    Raises UnknownName for another mode, ParameterError for a colour or a thickness that does not exist, ImageError for
+    anything but a uint8 (H, W, 3) array, LabelError for a map that does not fit it or has negative ids.
 
     >>> image = np.zeros((1, 2, 3), np.uint8)
     >>> render(image + np.array([[[0], [9]]], np.uint8), np.array([[4, 4]]), "mean").tolist()
     [[[5, 5, 5], [5, 5, 5]]]
     """
+    if not isinstance(mode, str):
+        raise ParameterError(f"mode must be one of {', '.join(OVERLAYS)}, not {mode!r}")
     if mode not in OVERLAYS:
         raise unknown("overlay", mode, OVERLAYS)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ImageError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
+    check_image(image)
+    _check_map(labels, image)
+    if thickness is not None and not (isinstance(thickness, Real) and 0 < thickness <= MOST_THICKNESS):
+        raise ParameterError(f"thickness must be above 0 and at most {MOST_THICKNESS} pixels, not {thickness!r}")
+    image = np.require(image, requirements=("C", "W"))  # one layout, lest the kernels be compiled for each
+    return OVERLAYS[mode](image, _compact(labels), Pen(None if color is None else parse_color(color), thickness))
+
+
+def _check_map(labels: NDArray[Any], image: Image) -> None:
+    """Raise LabelError unless `labels` are whole numbers from 0 for every pixel of a valid image."""
+    if not isinstance(labels, np.ndarray):
+        found = type(labels).__name__
+        raise LabelError(f"a label map must be an array, not a {found}; numpy.asarray(labels) makes one of numbers")
+    if isinstance(labels, np.ma.MaskedArray):
+        raise LabelError("a label map must not be masked: every pixel has an id; labels.filled(ID) gives them one")
     if labels.shape != image.shape[:2]:
         raise LabelError(f"the label map is {labels.shape} and the image {image.shape[:2]}; they must be of one size")
     if labels.dtype.kind not in "ui":
         raise LabelError(f"ids must be whole numbers, not {labels.dtype}")
-    if thickness is not None and not 0 < thickness <= MOST_THICKNESS:
-        raise ParameterError(f"thickness must be above 0 and at most {MOST_THICKNESS} pixels, not {thickness}")
-    image = np.require(image, requirements=("C", "W"))  # one layout, lest the kernels be compiled for each
-    return OVERLAYS[mode](image, _compact(labels), Pen(None if color is None else parse_color(color), thickness))
+    if (lowest := labels.min()) < 0:
+        raise LabelError(f"ids must not be negative, found {lowest}")
 
 
 class Pen(NamedTuple):
@@ -111,14 +125,16 @@ OVERLAYS: dict[str, Callable[[Image, Labels, Pen], Image]] = {
 def parse_color(name: str) -> Colour:
     """Return red, green, blue of a color, a name or #rrggbb; ParameterError for any other."""
     try:
-        return np.array(ImageColor.getrgb(name)[:3], np.uint8)
+        if isinstance(name, str):
+            return np.array(ImageColor.getrgb(name)[:3], np.uint8)
     except ValueError:
-        raise ParameterError(f"unknown color {name!r}; use a name such as 'red' or '#rrggbb'") from None
+        pass
+    raise ParameterError(f"unknown color {name!r}; use a name such as 'red' or '#rrggbb'")
 
 
 def _compact(labels: NDArray[Any]) -> Labels:
     """Return the map as int32 with ids below the number of pixels, so that they can index tables."""
-    if labels.min() < 0 or labels.max() >= labels.size:
+    if labels.max() >= labels.size:
         labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
     return np.require(labels, np.int32, ("C", "W"))
 
