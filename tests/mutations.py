@@ -262,7 +262,7 @@ MUTATIONS = (
     Mutation("evaluation/gates.py", "(everybody and not reference)", "everybody", "test_bench.py -k ratio_to_itself"),
     Mutation("evaluation/gates.py", "everybody = not method and", "everybody = not method or", "test_bench.py -k peer"),
     Mutation("params.py", "if name in values:", "if False:", "test_cli.py -k wrong_usage"),
-    Mutation("cli/_options.py", "not (one.multiple or one.is_flag)", "False", "test_cli.py -k wrong_usage"),
+    Mutation("cli/_options.py", "not (one.multiple or one.is_flag)", "False", "test_cli.py -k last_value"),
     Mutation(
         "methods/base.py",
         "check_assignment(assignment, image",

@@ -85,8 +85,6 @@ def test_version(spx):
         (["segment", "--from-file", "missing.txt"], "missing.txt: No such file"),
         (["segment", "a.png", "-o", "-", "--json"], "--json"),
         (["segment", "a.png", "--range", "0"], "--range"),
-        (["segment", "a.png", "-k", "4", "--segments", "9"], "'-k' / '--segments': given more than once"),
-        (["eval", "--data", "a", "--json", "--json"], "'--json': given more than once"),
         (["segment", "a.png", "-p", "iterations=3", "-p", "iterations=4"], "iterations is given twice"),
         (["segment", "a.png", "-m", "sin", "--weights", "sin", "-p", "weights=sin"], "weights is given twice"),
         (["segment", "a.png", "--thickness", "2"], "--thickness says nothing without --overlay"),
@@ -103,6 +101,13 @@ def test_wrong_usage_is_one_line_and_2(spx, args, message):
     assert message in result.err
     assert result.out == ""
     assert [path.name for path in Path().iterdir()] == ["a.png"]
+
+
+def test_the_last_value_of_an_option_counts_and_that_is_told(spx):
+    picture("a.png")
+    code, _, err = spx("segment", "a.png", "-k", "4", "-o", "b.png", "--segments", "9", "-q", "-q")
+    assert (code, err) == (0, "spx: -k is given more than once, and the last counts: 9\n")
+    assert spx_cli.read_labels("b.png").max() == 8
 
 
 def test_a_bug_shows_its_traceback(monkeypatch):

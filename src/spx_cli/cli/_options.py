@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from spx_cli.cli._output import note
 from spx_cli.errors import DeviceError, ParameterError
 from spx_cli.params import fields
 
@@ -78,12 +79,13 @@ Color = Annotated[str | None, typer.Option("--color", metavar="COLOR", help="Of 
 
 
 class Command(TyperCommand):
-    """A command whose option --range takes two numbers, or one word, and whose options are given once."""
+    """A command whose option --range takes two numbers, or one word, and that tells which options are given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join the two numbers to one value, as an option of Typer takes always or never two.
 
-        BadParameter for what is given twice, unless it may be, and for empty text, which unset variables leave.
+        The last of several values counts, as scripts and aliases expect; that is told. BadParameter for empty text,
+        which unset variables leave.
         """
         left, joined = list(args), list[str]()
         while left:
@@ -96,7 +98,6 @@ class Command(TyperCommand):
         return super().parse_args(ctx, joined)
 
     def _check(self, ctx: Any, args: list[str]) -> None:
-        # Of two values the parser would take the last without a word.
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         given: list[Any] = list(order)
         for one in given:
@@ -104,8 +105,8 @@ class Command(TyperCommand):
             if value == "" or (isinstance(value, list | tuple) and "" in value):
                 raise typer.BadParameter("it is empty", ctx=ctx, param=one)
         once = [one for one in given if one.param_type_name == "option" and not (one.multiple or one.is_flag)]
-        for repeated in (one for i, one in enumerate(once) if one in once[:i]):
-            raise typer.BadParameter("given more than once, but only one value counts", ctx=ctx, param=repeated)
+        for one in dict.fromkeys(one for i, one in enumerate(once) if one in once[:i]):
+            note(f"spx: {one.opts[0]} is given more than once, and the last counts: {values[one.name]}")
 
 
 def _is_number(text: str) -> bool:
