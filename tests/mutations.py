@@ -252,6 +252,7 @@ MUTATIONS = (
     ),
     Mutation("batch/engine.py", "failures > most", "failures >= most", "batch -k max_failures"),
     Mutation("batch/flow.py", "len(loaded.made) == len(loaded.parts)", "loaded.made", "batch -k parts"),
+    Mutation("training/loop.py", 'about["validated"] = val', "_ = val", "test_cli_train.py -k same_images"),
     Mutation("evaluation/ledger.py", "claim(file.fileno(), place)", "pass", "evaluation -k another_run"),
     Mutation("evaluation/work.py", "if options.rows or options.resume:", "if True:", "evaluation -k may_run_twice"),
     Mutation("evaluation/gates.py", 'if method == row["method"] or', "if True or", "test_bench.py -k gate"),

@@ -83,6 +83,39 @@ def test_a_resumed_run_finds_its_data_again_and_has_steps_to_take(folder, capsys
     assert "images or annotations have another content" in capsys.readouterr().err
 
 
+def test_a_resumed_run_is_validated_on_the_same_images(folder, capsys):
+    for kind in ("images", "labels"):
+        files = sorted((folder / kind).iterdir())
+        for split, some in (("train", files[:4]), ("val", files[4:])):
+            (folder / kind / split).mkdir()
+            for path in some:
+                path.rename(path.parent / split / path.name)
+    options = ["--set", "validate_every=2", "--set", "validate_counts=4"]
+    assert train(folder, *options, "--steps", "2") == 0
+    assert train(folder, *options, "--steps", "3", "--resume") == 0
+    one, other = sorted((folder / "images/val").iterdir())
+    one.write_bytes(other.read_bytes())
+    assert train(folder, *options, "--steps", "4", "--resume") == 2
+    assert "images or annotations to validate on have another content" in capsys.readouterr().err
+    assert train(folder, "--set", "validate_every=0", "--steps", "4", "--resume") == 0
+
+
+def test_a_run_from_other_weights_or_of_another_split_is_told_in_words(folder, capsys):
+    assert train(folder, "--steps", "2") == 0
+    assert train(folder, "--steps", "3", "--resume", "--weights", str(folder.parent / "run/last.safetensors")) == 2
+    assert "it began without --weights" in capsys.readouterr().err
+    for kind in ("images", "labels"):
+        min((folder / kind).iterdir()).unlink()
+    assert train(folder, "--steps", "3", "--resume") == 2
+    assert "other images or annotations are trained on (--data, --split)" in capsys.readouterr().err
+
+
+def test_crops_too_small_for_batch_normalisation_are_told(folder, capsys):
+    command = ["train", "elm", "--data", str(folder), "--out", str(folder.parent / "few"), "--val-split", "none"]
+    assert run([*command, "--steps", "1", "--batch-size", "1", "--crop", "64"]) == 2
+    assert "crop = 64 and batch_size = 1 are too little" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [

@@ -66,7 +66,7 @@ def test_weights_to_start_from(straight, tmp_path):
     assert stated[0] is None
     assert len(stated[1]) == 16
     other = {name: value + 1 for name, value in start.items()}
-    with pytest.raises(ParameterError, match="start was"):
+    with pytest.raises(ParameterError, match="it began"):
         run(tmp_path, replace(RECIPE, steps=1), Trainee(dropout=0.0), start=other, resume=True)
 
 

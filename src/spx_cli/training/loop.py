@@ -30,7 +30,7 @@ from spx_cli.methods._torch import TorchMethod
 from spx_cli.training.feed import Feed
 from spx_cli.training.log import Log, LogLine
 from spx_cli.training.processes import World, join, share, stop_signals
-from spx_cli.training.samples import Pairs, Samples
+from spx_cli.training.samples import Chosen, Pairs, Samples
 from spx_cli.training.state import BEST, CHECKPOINT, LAST, State, digest, export
 from spx_cli.training.validation import Validation
 
@@ -72,6 +72,8 @@ def train(
         pairs = Pairs(train_samples, method.teacher(), None if contours is None else _guide(method, contours))
         recipe = replace(recipe, steps=recipe.steps or _once(len(pairs), method, recipe, world))
         about = _about(method, recipe, data, pairs, world, start)
+        if recipe.validate_every and isinstance(val_samples, Chosen) and len(val_samples):
+            about["validated"] = val_samples.content()
         if contours is not None:
             about["contours"] = str(contours)
         state = State(method, recipe, world.device, start)
@@ -189,6 +191,11 @@ def _step(
             with autocast:  # Muon multiplies matrices
                 state.optimizer.step()
             state.average(recipe.ema)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        many = f"crop = {recipe.crop} and batch_size = {recipe.batch_size}"
+        raise ParameterError(f"{many} are too little for the statistics of {method.name}'s deepest level") from None
     except OutOfMemory as error:
         help = "a smaller --batch-size or --crop, or --amp bf16, needs less"
         raise OutOfMemory(f"not enough GPU memory for steps of {recipe.batch_size} samples: {help}. {error}") from None

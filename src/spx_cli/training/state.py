@@ -28,6 +28,14 @@ CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.safetensors", "last.safetensors"
 # What a resumed run may change: no weight depends on it, but for steps, which stretch or shorten the rest of the run.
 FREE = ("steps", "validate_every", "validate_counts", "validate_images", "log_every", "checkpoint_minutes")
 
+# What is told by a hash, where both sides know one, and what it says if they differ.
+HASHES = {
+    "order": "other images or annotations are trained on (--data, --split)",
+    "content": "images or annotations have another content",
+    "validated": "images or annotations to validate on have another content",
+    "start": "it began from other --weights",
+}
+
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Return the recipe's optimiser, with its weight decay on the parameters that it names."""
@@ -122,10 +130,11 @@ class State:
         """
         content = _read(path)
         then, now = _flat(content["about"]), _flat(about)
-        fixed = [k for k in now if k not in (*FREE, "content")]
+        fixed = [k for k in now if k not in (*FREE, *HASHES)]
         changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in fixed if then.get(k) != now[k]]
-        if then.get("content", now.get("content")) != now.get("content"):
-            changed.append("images or annotations have another content")
+        changed += (HASHES[k] for k in HASHES if k in then and k in now and then[k] != now[k])
+        if "start" in now and "start" not in then:
+            changed.append("it began without --weights")
         if changed:
             raise ParameterError(f"cannot resume {path.parent}: {'; '.join(changed)}")
         if wrong := self._misfit(content):
