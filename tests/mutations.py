@@ -197,10 +197,7 @@ MUTATIONS = (
     Mutation("batch/engine.py", "files_digest(task.outputs()) == entry.written and", "", "batch -k another_content"),
     Mutation("evaluation/gates.py", "before is not None and before != images", "False", "evaluation -k other_data"),
     Mutation(
-        "training/state.py",
-        'if then.get("content", now.get("content"))',
-        'if now.get("content")',
-        "test_cli_train.py -k resumed",
+        "training/state.py", "k in then and k in now and then[k] != now[k]", "False", "test_cli_train.py -k resumed"
     ),
     Mutation("io/codec.py", "samples.max()) > top:", "samples.max()) > 2 * top:", "test_io_damaged.py -k declared"),
     Mutation("device.py", "// (_CORES_PER_PROCESS if on_gpu else 1)", "// 1", "test_device.py"),
