@@ -114,7 +114,7 @@ class SegmentOptions(FileOptions):
 def check_scales(scales: Sequence[float]) -> None:
     """Raise ParameterError unless `scales` are sizes at which a network can see an image, relative to its own."""
     try:
-        fit = bool(scales) and all(0.05 <= scale <= 8 for scale in scales)
+        fit = len(scales) > 0 and all(0.05 <= scale <= 8 for scale in scales)
     except TypeError:
         fit = False
     if not fit:

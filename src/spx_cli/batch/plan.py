@@ -80,7 +80,7 @@ def plan(
     if format is not None and format not in kind.formats:
         raise unknown("format", format, kind.formats)
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    if other := [one for one in given if not isinstance(one, str | Path)]:
+    if other := [one for one in given if not isinstance(one, str | os.PathLike)]:
         raise ParameterError(f"inputs are paths, not a {type(other[0]).__name__}; spx_cli.segment takes an image")
     sources = list(map(str, given))
     if not sources:

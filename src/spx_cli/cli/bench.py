@@ -135,10 +135,11 @@ def bench(
     names = method or ([] if peer or preset else ["slic"])
     if param and len(names) != 1:
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
-    for option, value in (("device", device), ("seed", seed)):
+    all_run = preset is not None and not names
+    for option, value in () if all_run or contours else (("device", device), ("seed", seed)):
         if value not in (None, "auto", "cpu") and not any(option in _declared(name) for name in names):
             raise ParameterError(f"no method of this run has a {option}; leave out --{option}")
-    if not names and (options.native_count or contours):
+    if not names and not all_run and (options.native_count or contours):
         raise ParameterError("--native-count and --contours are about methods of ours, and none runs")
     methods = [_make(name, param, device, seed) for name in names]
     with progress("steps", quiet=quiet) as tell:

@@ -51,8 +51,12 @@ class Ledger:
         weakref.finalize(self, self._file.close)
         # The round trip makes tuples lists, so that what was written compares equal to what is read.
         wanted = json.loads(json.dumps(settings))
-        if self._read(wanted) == 0:
-            self._write(wanted)
+        try:
+            if self._read(wanted) == 0:
+                self._write(wanted)
+        except BaseException:
+            self._file.close()  # who keeps the error must not keep the file from others
+            raise
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -71,7 +75,8 @@ class Ledger:
 
     def release(self) -> None:
         """Let other processes go on with the file; what it holds can still be read here."""
-        release(self._file.fileno())
+        if not self._file.closed:  # as it is where the disk was full
+            release(self._file.fileno())
 
     def _write(self, value: Mapping[str, Any]) -> int:
         place = self._file.seek(0, 2)

@@ -20,7 +20,7 @@ from spx_cli.errors import ImageError, OutOfMemory, ParameterError, WeightsError
 from spx_cli.methods._contours import chances
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
-from spx_cli.methods.base import Along, Method, check_count, guides_of
+from spx_cli.methods.base import Along, Method, check_assignment, check_count, guides_of
 from spx_cli.options import check_scales
 from spx_cli.params import param
 from spx_cli.pool import workers
@@ -223,6 +223,7 @@ class TorchMethod(Method):
         def done(work: tuple[Callable[[], Assignment], Image, Along]) -> Labels:
             task, image, guide = work
             assignment = task()
+            check_assignment(assignment, image.shape[:2])
             if raw:
                 return np.asarray(on_host(assignment.labels), np.int32)
             assignment = self.along(assignment, image, guide, native=native)

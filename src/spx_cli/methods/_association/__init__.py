@@ -136,6 +136,8 @@ def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
     truth : (B, H, W) int64, negative = unlabelled; such pixels count for nothing and come back as 1.
     Equal to one-hot channels pooled and unpooled (Jampani equation 5), of which only the pixel's own is looked at.
     """
+    if q.shape != (len(truth), 9, *truth.shape[1:]):
+        raise ParameterError(f"truth must be (B, H, W) as q (B, 9, H, W) is, not {tuple(truth.shape)}")
     count, truth = _consecutive(truth)
     if _compiled(q):
         return compiled.Agreement.apply(q, truth, grid, count)  # type: ignore[no-any-return]
