@@ -133,14 +133,13 @@ def _claimed(place: Path) -> BinaryIO:
 
 def _check_replaceable(place: Path) -> None:
     """Raise FormatError for a file of something else than a ledger: it is somebody's."""
-    if place.exists() and place.stat().st_size:
-        with place.open("rb") as file:
-            line = file.readline()
-        try:
-            unsealed(line)
-        except ValueError:  # a first line that a kill cut short is ours
-            if line.endswith(b"\n") or not line.startswith(b'["'):
-                raise FormatError(f"{place} is no file of results, and would be replaced; name another") from None
+    with place.open("rb") as file:
+        line = file.readline()
+    try:
+        unsealed(line)
+    except ValueError:  # a first line that a kill cut short is ours
+        if line.endswith(b"\n") or not line.startswith(b'["'):
+            raise FormatError(f"{place} is no file of results, and would be replaced; name another") from None
 
 
 def cache_file(name: str) -> Path | None:

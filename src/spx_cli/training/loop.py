@@ -195,7 +195,7 @@ def _step(
         if "more than 1 value per channel" not in str(error):
             raise
         many = f"crop = {recipe.crop} and batch_size = {recipe.batch_size}"
-        raise ParameterError(f"{many} are too little for the statistics of {method.name}'s deepest level") from None
+        raise ParameterError(f"{many} are too little for the batch normalisation of {method.name}") from None
     except OutOfMemory as error:
         help = "a smaller --batch-size or --crop, or --amp bf16, needs less"
         raise OutOfMemory(f"not enough GPU memory for steps of {recipe.batch_size} samples: {help}. {error}") from None
