@@ -15,26 +15,45 @@ from safetensors.torch import load_file
 from runs import TRAINEE, assert_equal, read_log, run
 from spx_cli.errors import OutputError, ParameterError, WeightsError
 from spx_cli.io.files import alone_in
+from spx_cli.methods import create
 from spx_cli.training.loop import train
+from spx_cli.training.state import State
+from spx_cli.training.validation import Validation
 from spx_cli.weights import provenance
 from trainee import RECIPE, Trainee, samples
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_after_a_checkpoint_and_resume_ends_alike(straight, tmp_path, signum):
+def test_a_signal_stops_after_a_checkpoint_and_resume_ends_alike(straight, tmp_path, monkeypatch, signum):
     before = signal.getsignal(signum)
-    records = train(Trainee(), samples(), samples(2), RECIPE, tmp_path)
-    assert [next(records).step for _ in range(5)] == [1, 2, 3, 4, 5]
-    signal.raise_signal(signum)
-    with pytest.raises(KeyboardInterrupt):
-        list(records)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainee, "before_step", lambda self, net, step: step == 5 and signal.raise_signal(signum))
+        records = train(Trainee(), samples(), samples(2), RECIPE, tmp_path)
+        assert [next(records).step for _ in range(5)] == [1, 2, 3, 4, 5]
+        with pytest.raises(KeyboardInterrupt):
+            next(records)
     assert signal.getsignal(signum) == before
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 6
     torch.manual_seed(99)
     records = run(tmp_path, resume=True)
     assert [r.step for r in records] == list(range(7, 13))
+    assert [line["step"] for line in read_log(tmp_path) if "loss" in line] == list(range(1, 13))
     assert_equal(tmp_path, straight[0])
     assert_equal(tmp_path, straight[0], "best")
+
+
+def test_between_the_lines_signals_are_the_callers(tmp_path, monkeypatch):
+    """And one that comes late in a step stops the next, without a line that may be the last to be asked for."""
+    records = train(Trainee(), samples(), samples(2), RECIPE, tmp_path)
+    assert next(records).step == 1
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(Validation, "asa", lambda *_: signal.raise_signal(signal.SIGINT) or 0.5)
+    assert [next(records).step for _ in range(2)] == [2, 3]
+    with pytest.raises(KeyboardInterrupt):
+        next(records)
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
 
 
 def test_killed_at_random_and_resumed_ends_alike(straight, tmp_path):
@@ -221,3 +240,21 @@ def test_best_weights_that_a_kill_left_out_are_written_at_the_next_start(straigh
     assert not (tmp_path / "best.safetensors").exists()
     next(train(Trainee(), samples(), samples(2), RECIPE, tmp_path, resume=True))
     assert provenance(tmp_path / "best.safetensors")["steps"] == "4"
+
+
+def test_a_run_along_contours_is_resumed_along_them(tmp_path):
+    method = create("lnsnet", device="cpu")
+    recipe = replace(RECIPE, steps=1, crop=32, validate_every=0)
+    run(tmp_path, recipe, method, contours="fcn")
+    with pytest.raises(ParameterError, match="contours was 'fcn', is None"):
+        run(tmp_path, replace(recipe, steps=2), method, resume=True)
+
+
+def test_what_is_validated_on_stays_known_while_nothing_is_validated(tmp_path):
+    state = State(Trainee(), RECIPE, torch.device("cpu"), None)
+    state.step = 1
+    about = {"recipe": {}, "validated": "a"}
+    state.save(tmp_path / "checkpoint.pt", about)
+    assert state.load(tmp_path / "checkpoint.pt", {"recipe": {}}) == about
+    with pytest.raises(ParameterError, match="to validate on have another content"):
+        state.load(tmp_path / "checkpoint.pt", {**about, "validated": "b"})

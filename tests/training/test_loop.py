@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import load_file, safe_open
 
 from runs import TRAINEE, assert_equal, read_log, run
-from spx_cli.errors import MissingExtra, TrainingError
+from spx_cli.errors import DataError, MissingExtra, ParameterError, TrainingError
+from spx_cli.methods import create
 from spx_cli.methods._recipe import Recipe
 from spx_cli.metrics import score
-from spx_cli.training.loop import rate
+from spx_cli.training.loop import rate, train
 from spx_cli.training.processes import World
 from spx_cli.training.samples import Pairs, make_batch
 from spx_cli.training.state import export, make_optimizer
@@ -43,6 +44,48 @@ def test_the_same_twice(straight, tmp_path):
 
 def test_another_seed_is_another_run(straight, tmp_path):
     assert run(tmp_path, replace(RECIPE, seed=1))[0].loss != straight[1][0].loss
+
+
+def test_random_numbers_of_the_caller_and_of_the_run_are_apart(straight, tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(14)
+    torch.manual_seed(3)
+    records, drawn = train(Trainee(), samples(), samples(2), RECIPE, tmp_path), []
+    for record in records:
+        drawn.append(torch.rand(1))
+        if record.step == 6:
+            records.close()
+    records = train(Trainee(), samples(), samples(2), RECIPE, tmp_path, resume=True)
+    drawn += [torch.rand(1) for _ in records]
+    assert_equal(tmp_path, straight[0])
+    with pytest.raises(DataError):
+        run(tmp_path / "none", data=[])
+    assert torch.equal(torch.cat([*drawn, torch.rand(2)]), expected)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_the_caller_records_no_gradients(straight, tmp_path, mode):
+    with mode():
+        for _ in train(Trainee(), samples(), samples(2), RECIPE, tmp_path):
+            assert not torch.is_grad_enabled()
+            assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    assert_equal(tmp_path, straight[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "ssn"}, r"method must be a learned one, such as create\('ssn'\), not 'ssn'"),
+        ({"method": create("slic")}, "slic is not trained; "),
+        ({"recipe": "paper"}, r"recipe must be one of method\.recipes \(paper\), not 'paper'"),
+        ({"val_samples": None}, r"val_samples must be a sequence of samples, \[\] for none, not None"),
+        ({"train_samples": "data"}, "train_samples must be a sequence of samples, .* not 'data'"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_at_once(tmp_path, changes, message):
+    given = {"method": Trainee(), "train_samples": samples(), "val_samples": [], "recipe": RECIPE, **changes}
+    with pytest.raises(ParameterError, match=message):
+        train(**given, out=tmp_path)
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ validation images) and last.safetensors.
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from spx_cli.io.files import alone_in, make_folder, sweep
 from spx_cli.methods._association import labels_below
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._torch import TorchMethod
+from spx_cli.methods.base import Method
 from spx_cli.training.feed import Feed
 from spx_cli.training.log import Log, LogLine
-from spx_cli.training.processes import World, join, share, stop_signals
-from spx_cli.training.samples import Chosen, Pairs, Samples
+from spx_cli.training.processes import World, apart, join, share
+from spx_cli.training.samples import Chosen, Pairs, Samples, Splits
 from spx_cli.training.state import BEST, CHECKPOINT, LAST, State, digest, export
 from spx_cli.training.validation import Validation
 
@@ -51,6 +53,8 @@ def train(
 ) -> Iterator[LogLine]:
     """Train a method's network and yield a LogLine for each line of the log.
 
+    Between the lines torch's random state and the handlers of signals are the caller's, as they were.
+
     val_samples : may be empty; then nothing is validated, and best.safetensors is not written.
     out : folder of the run.
     resume : continue the run in `out`, if there is one; it must have been started with the same arguments, save those
@@ -61,67 +65,111 @@ def train(
     contours : a method that sees contours, or a folder of contour maps named as the images, in place of what the method
         finds itself; for methods that learn from contours (`TorchMethod.by_contours`).
 
-    Raises ParameterError for an `out` that already holds a run, or that holds another run than the one to resume,
-    DataError without samples, TrainingError when the loss is not finite, KeyboardInterrupt after SIGINT or SIGTERM,
-    once the checkpoint is written.
+    Raises ParameterError, at once, for arguments of another kind; then for an `out` that already holds a run, or that
+    holds another run than the one to resume, DataError without samples, TrainingError when the loss is not finite,
+    KeyboardInterrupt after SIGINT or SIGTERM during a step, once the checkpoint is written.
     """
-    out = Path(out)
+    _check(method, train_samples, val_samples, recipe)
+    run = partial(
+        _run, method, train_samples, val_samples, recipe, Path(out),
+        resume=resume, start=start, data=data, half=half, tensorboard=tensorboard, contours=contours,
+    )  # fmt: skip
+    return _joined(method.device, run)
+
+
+def _check(method: object, train_samples: object, val_samples: object, recipe: object) -> None:
+    """Raise ParameterError for arguments of another kind than `train` takes."""
+    if isinstance(method, Method) and not isinstance(method, TorchMethod):
+        raise ParameterError(f"{method.name} is not trained; 'spx methods list' says which methods are learned")
+    if not isinstance(method, TorchMethod):
+        raise ParameterError(f"method must be a learned one, such as create('ssn'), not {method!r}")
+    for name, samples in {"train_samples": train_samples, "val_samples": val_samples}.items():
+        sized = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+        if not sized or isinstance(samples, str | Splits):
+            raise ParameterError(f"{name} must be a sequence of samples, [] for none, not {samples!r}")
+    if not isinstance(recipe, Recipe):
+        raise ParameterError(f"recipe must be one of method.recipes ({', '.join(method.recipes)}), not {recipe!r}")
+
+
+def _joined(device: str, run: Callable[[World, threading.Event], Generator[LogLine, None, None]]) -> Iterator[LogLine]:
+    stop = threading.Event()
+    with join(device) as world:
+        yield from apart(run(world, stop), stop, world)
+
+
+def _run(
+    method: TorchMethod,
+    train_samples: Samples,
+    val_samples: Samples,
+    recipe: Recipe,
+    out: Path,
+    world: World,
+    stop: threading.Event,
+    *,
+    resume: bool,
+    start: Mapping[str, Tensor] | None,
+    data: str,
+    half: bool,
+    tensorboard: bool,
+    contours: str | Path | None,
+) -> Generator[LogLine, None, None]:
     if (out / CHECKPOINT).exists() and not resume:
         raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
-    with join(method.device) as world, stop_signals() as stop:
-        pairs = Pairs(train_samples, method.teacher(), None if contours is None else _guide(method, contours))
-        recipe = replace(recipe, steps=recipe.steps or _once(len(pairs), method, recipe, world))
-        about = _about(method, recipe, data, pairs, world, start)
-        if recipe.validate_every and isinstance(val_samples, Chosen) and len(val_samples):
-            about["validated"] = val_samples.content()
-        if contours is not None:
-            about["contours"] = str(contours)
-        state = State(method, recipe, world.device, start)
-        if resume and (out / CHECKPOINT).exists():
-            about = state.load(out / CHECKPOINT, about)
-            if state.step > recipe.steps:
-                raise ParameterError(f"{out} has taken {state.step} steps already, more than {recipe.steps}")
-        if world.size > 1 and world.device.type == "cuda":
-            # the statistics of a batch are then those of all processes, as if it were one
-            state.network = nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
-        validation = Validation(method, recipe, val_samples, world)
-        writes = world.rank == 0
+    pairs = Pairs(train_samples, method.teacher(), None if contours is None else _guide(method, contours))
+    recipe = replace(recipe, steps=recipe.steps or _once(len(pairs), method, recipe, world))
+    about = _about(method, recipe, data, pairs, world, start)
+    if recipe.validate_every and isinstance(val_samples, Chosen) and len(val_samples):
+        about["validated"] = val_samples.content()
+    if contours is not None:
+        about["contours"] = str(contours)
+    state = State(method, recipe, world.device, start)
+    if resume and (out / CHECKPOINT).exists():
+        about = state.load(out / CHECKPOINT, about)
+        if state.step > recipe.steps:
+            raise ParameterError(f"{out} has taken {state.step} steps already, more than {recipe.steps}")
+    if world.size > 1 and world.device.type == "cuda":
+        # the statistics of a batch are then those of all processes, as if it were one
+        state.network = nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
+    validation = Validation(method, recipe, val_samples, world)
+    writes = world.rank == 0
+    if writes:
+        make_folder(out)
+        sweep(out)
+    with (
+        alone_in(out) if writes else nullcontext(),
+        Feed(pairs, recipe, world, state.step, repeat=method.steps_per_batch) as feed,
+        Log(out, world, tensorboard=tensorboard) as log,
+    ):
         if writes:
-            make_folder(out)
-            sweep(out)
-        with (
-            alone_in(out) if writes else nullcontext(),
-            Feed(pairs, recipe, world, state.step, repeat=method.steps_per_batch) as feed,
-            Log(out, world, tensorboard=tensorboard) as log,
-        ):
-            if writes:
-                if state.best.get("step") == state.step:  # killed between the two
-                    _export(out / BEST, state, about, half=half)
-                log.begin(state.step, {"spx": __version__, **about})
-            saved, stopped = time.monotonic(), False
-            while state.step < recipe.steps and not stopped:
-                stopped = _step(method, recipe, state, feed, world, stop, log)
-                last, better = state.step == recipe.steps, False
-                if validation and (state.step % recipe.validate_every == 0 or last):
-                    log.settle()
-                    better = state.judge(validation.asa(state.ema))
-                    if writes:
-                        log.write({"step": state.step, "asa": state.asa, "best": state.best["asa"]})
-                if writes and (state.step % recipe.log_every == 0 or last):
-                    samples, lr = recipe.batch_size * world.size, rate(recipe, state.step - 1)
-                    yield log.line(state.step, recipe.steps, samples, lr=lr, asa=state.asa, waited=feed.waited)
-                    feed.waited = 0.0
-                due = time.monotonic() - saved >= 60 * recipe.checkpoint_minutes
-                if writes and (better or last or stopped or due):
-                    log.settle()
-                    state.save(out / CHECKPOINT, about)
-                    saved = time.monotonic()
-                if writes and better:  # only once the checkpoint knows of them, lest they outlive a run taken back
-                    _export(out / BEST, state, about, half=half)
-        if writes:
-            _export(out / LAST, state, about, half=half)
-        if stopped:
-            raise KeyboardInterrupt
+            if state.best.get("step") == state.step:  # killed between the two
+                _export(out / BEST, state, about, half=half)
+            log.begin(state.step, {"spx": __version__, **about})
+        saved, stopped = time.monotonic(), False
+        while state.step < recipe.steps and not stopped:
+            stopped = _step(method, recipe, state, feed, world, stop, log)
+            last, better, line = state.step == recipe.steps, False, None
+            if validation and (state.step % recipe.validate_every == 0 or last):
+                log.settle()
+                better = state.judge(validation.asa(state.ema))
+                if writes:
+                    log.write({"step": state.step, "asa": state.asa, "best": state.best["asa"]})
+            if writes and (state.step % recipe.log_every == 0 or last):
+                samples, lr = recipe.batch_size * world.size, rate(recipe, state.step - 1)
+                line = log.line(state.step, recipe.steps, samples, lr=lr, asa=state.asa, waited=feed.waited)
+                feed.waited = 0.0
+            due = time.monotonic() - saved >= 60 * recipe.checkpoint_minutes
+            if writes and (better or last or stopped or due):
+                log.settle()
+                state.save(out / CHECKPOINT, about)
+                saved = time.monotonic()
+            if writes and better:  # only once the checkpoint knows of them, lest they outlive a run taken back
+                _export(out / BEST, state, about, half=half)
+            if line is not None and not (stopped or stop.is_set()):  # whom a signal stops gets no line, but the signal
+                yield line
+    if writes:
+        _export(out / LAST, state, about, half=half)
+    if stopped or stop.is_set():
+        raise KeyboardInterrupt
 
 
 def _guide(method: TorchMethod, contours: str | Path) -> NetworkGuide | FileGuide:

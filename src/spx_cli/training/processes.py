@@ -1,17 +1,19 @@
-"""The processes of a run: which one this is, what they share, and the signals that stop them all."""
+"""The processes of a run: which one this is, what they share, what stops them, and what is theirs only in a step."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from spx_cli.device import pick
+
+T = TypeVar("T")
 
 
 class World(NamedTuple):
@@ -67,9 +69,8 @@ def share(network: nn.Module, loss: Tensor, stopped: bool, world: World) -> tupl
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; the second acts as it would have without us."""
-    stop = threading.Event()
+def stop_signals(stop: threading.Event) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM set an event; the second acts as it would have without us."""
     before: dict[signal.Signals, Any] = {}
 
     def ask(number: int, frame: object) -> None:
@@ -80,10 +81,50 @@ def stop_signals() -> Iterator[threading.Event]:
         for known, handler in before.items():
             signal.signal(known, handler)
 
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread() and not stop.is_set():
         for known in (signal.SIGINT, signal.SIGTERM):
             before[known] = signal.signal(known, ask)
     try:
-        yield stop
+        yield
     finally:
         restore()
+
+
+class _Random:
+    """The states of torch's random generators, a run's own in the context and the caller's outside it."""
+
+    def __init__(self) -> None:
+        self._other = self._present()
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *error: object) -> None:
+        self._swap()
+
+    def _present(self) -> tuple[Tensor, list[Tensor]]:
+        return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def _swap(self) -> None:
+        present, (cpu, cuda) = self._present(), self._other
+        torch.set_rng_state(cpu)
+        for device, state in enumerate(cuda):
+            torch.cuda.set_rng_state(state, device)
+        self._other = present
+
+
+def apart(lines: Generator[T, None, None], stop: threading.Event, world: World) -> Iterator[T]:
+    """Yield what a run yields, while the process is as the caller has it.
+
+    The run alone knows its random state, records gradients, and lets signals set `stop`.
+    """
+    if world.device.type == "cuda":
+        torch.cuda.init()  # so that there is a random state of the caller's to be kept
+    random = _Random()
+    with closing(lines):
+        while True:
+            with stop_signals(stop), random, torch.inference_mode(False), torch.enable_grad():
+                line = next(lines, None)
+            if line is None:
+                return
+            yield line

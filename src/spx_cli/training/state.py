@@ -64,7 +64,10 @@ class State:
         self, method: TorchMethod, recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None
     ) -> None:
         """Make the network with the recipe's seed, or with the weights to start from."""
-        torch.manual_seed(recipe.seed)
+        # not torch.manual_seed, which would also seed a CUDA that the caller has yet to initialise
+        torch.default_generator.manual_seed(recipe.seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed_all(recipe.seed)
         network = method.build()
         if start is not None:
             fill(network, start, "to start from")
@@ -116,7 +119,7 @@ class State:
             "asa": self.asa,
             "best": self.best,
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
         written = BytesIO()  # in a file, torch would make errors of its own of those of the system
         torch.save(content, written)
@@ -130,8 +133,8 @@ class State:
         """
         content = _read(path)
         then, now = _flat(content["about"]), _flat(about)
-        fixed = [k for k in now if k not in (*FREE, *HASHES)]
-        changed = [f"{k} was {then.get(k)!r}, is {now[k]!r}" for k in fixed if then.get(k) != now[k]]
+        fixed = [k for k in dict.fromkeys((*now, "contours")) if k not in (*FREE, *HASHES)]
+        changed = [f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in fixed if then.get(k) != now.get(k)]
         changed += (HASHES[k] for k in HASHES if k in then and k in now and then[k] != now[k])
         if "start" in now and "start" not in then:
             changed.append("it began without --weights")
@@ -145,9 +148,10 @@ class State:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": content["optimizer"]["state"]})
         self.step, self.asa, self.best = content["step"], content["asa"], content["best"]
         torch.set_rng_state(content["rng"])
-        for device, state in zip(range(torch.cuda.device_count()), content["cuda_rng"], strict=False):
+        devices = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+        for device, state in zip(range(devices), content["cuda_rng"], strict=False):
             torch.cuda.set_rng_state(state, device)
-        return {**about, "start": then["start"]} if "start" in then else dict(about)
+        return {**about, **{k: then[k] for k in ("start", "validated") if k in then}}
 
     def _misfit(self, content: Mapping[str, Any]) -> str:
         """Return what in a checkpoint of this run does not fit, '' where all does."""
