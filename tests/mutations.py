@@ -255,7 +255,10 @@ MUTATIONS = (
     Mutation("evaluation/gates.py", 'if method == row["method"] or', "if True or", "test_bench.py -k gate"),
     Mutation("evaluation/gates.py", "if names and n < m:", "if False:", "evaluation -k fewer_pairs"),
     Mutation(
-        "evaluation/gates.py", 'yield _verdict(row, "of the baseline', '_verdict(row, "of the baseline', "evaluation"
+        "evaluation/gates.py",
+        'yield _verdict(row, "scored as',
+        '_verdict(row, "scored as',
+        "evaluation",
     ),
     Mutation("evaluation/gates.py", "(everybody and not reference)", "everybody", "test_bench.py -k ratio_to_itself"),
     Mutation("evaluation/gates.py", "everybody = not method and", "everybody = not method or", "test_bench.py -k peer"),
@@ -269,7 +272,7 @@ MUTATIONS = (
     ),
     Mutation(
         "methods/_torch.py",
-        "copy.__dict__.update(network=self.network, _bound=True)",
+        "copy.__dict__.update(network=self.network, _bound=shapes)",
         "pass",
         "test_weights.py -k kept",
     ),

@@ -225,3 +225,14 @@ def test_properties_of_another_size_are_refused():
             soft.pool(wrong)
     with pytest.raises(ParameterError, match=r"values of superpixels must be \(1, D, 2, 2\)"):
         soft.unpool(torch.ones(1, 3, 6, 8))
+    for wrong in (torch.ones(1, 9, 3, 4), torch.ones(1, 8, 6, 8), torch.ones(1, 9, 48)):
+        soft = association.SoftSuperpixels(wrong, Grid(6, 8, 2, 2))
+        truth = torch.zeros(1, 6, 8, dtype=torch.int64)
+        for use, *arguments in (
+            (soft.pool, torch.ones(1, 3, 6, 8)),
+            (soft.unpool, torch.ones(1, 3, 2, 2)),
+            (soft.labels,),
+            (association.label_agreement, wrong, truth, soft.grid),
+        ):
+            with pytest.raises(ParameterError, match=r"q must be \(B, 9, 6, 8\)"):
+                use(*arguments)

@@ -79,7 +79,7 @@ def test_version(spx):
         (["bench", "--images", "a", "--protocol", "sen", "--tolerance", "2"], "--protocol, --tolerance: for --data"),
         (
             ["eval", "--data", "a", "--labels", "b", "-k", "3", "--seed", "4"],
-            "-k, --seed says nothing about label maps",
+            "not for label maps: -k, --seed",
         ),
         (["train", "lnsnet", "--data", "a", "--out", "b", "--val-split", "val"], "nothing is validated by this recipe"),
         (["segment", "--from-file", "missing.txt"], "missing.txt: No such file"),

@@ -120,8 +120,8 @@ def test_annotations_without_a_boundary(spx, data):
     ("options", "message"),
     [
         (("--labels", "soft"), "give it and --labels a run each"),
-        (("--protocol", "sen"), "--protocol says nothing about contour maps"),
-        (("-k", 3), "-k says nothing"),
+        (("--protocol", "sen"), "not for contour maps: --protocol"),
+        (("-k", 3), "not for contour maps: -k"),
         (("--fail-under", "asa=.9"), "unknown metric of contour maps 'asa'"),
         (("--curve", "curve.gif"), "--curve writes .csv or .svg"),
         (("--contours", "nowhere"), "no such folder"),

@@ -292,7 +292,7 @@ def test_a_gate_on_nothing_fails(spx, tmp_path):
     (tmp_path / "data/images/a.png").write_bytes(b"")
     code, out, err = spx("--data", "data", "-m", "standin", "--fail-under", "asa=0", "--max-failures", 9)
     assert code == 1
-    assert "gate failed: standin at 200: asa >= 0, is nan" in err
+    assert "gate failed: standin at 200: asa >= 0, is missing or undefined" in err
     assert "no pair was scored" in err
     assert out.splitlines()[1].split("\t")[3] == "-"
 

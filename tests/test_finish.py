@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spx_cli.errors import LabelError
+from spx_cli.methods._merging import judge_for
 from spx_cli.regions import maps
 from spx_cli.regions.finish import SMALL, _parts, finish, split
 from spx_cli.types import Assignment
@@ -105,6 +106,19 @@ def test_tensors_are_finished_as_arrays_are():
     planes = torch.from_numpy(features).permute(2, 0, 1).contiguous().requires_grad_()
     tensors = Assignment(torch.from_numpy(labels), planes.permute(1, 2, 0), 0.5, torch.from_numpy(contours))
     assert np.array_equal(finish(arrays, 12), finish(tensors, 12))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["features", "lab", "contours"])
+def test_what_is_not_finite_is_refused(part, bad):
+    labels = np.arange(48).reshape(6, 8)
+    arrays = {"features": np.ones((6, 8, 3), np.float32), "contours": np.ones((6, 8), np.float32)}
+    arrays["lab"] = arrays["features"].copy()
+    arrays[part][3, 4] = bad
+    given = Assignment(labels, **arrays)
+    judge = judge_for(given, "loss" if part == "lab" else "ward", 0)
+    with pytest.raises(LabelError, match="finite"):
+        finish(given, 5, judge)
 
 
 def test_pixels_outside_of_all_regions_are_refused():

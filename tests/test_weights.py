@@ -80,8 +80,8 @@ def test_tensors_that_do_not_fit(tmp_path):
     state = create("ssn").build().state_dict()
     file = tmp_path / "w.safetensors"
     for change, message in (
-        (lambda s: s.pop("output_conv.0.bias"), "lack 'output_conv.0.bias'"),
-        (lambda s: s.update(extra=torch.zeros(1)), "hold 'extra'"),
+        (lambda s: s.pop("output_conv.0.bias"), "'output_conv.0.bias' is missing"),
+        (lambda s: s.update(extra=torch.zeros(1)), "'extra' is none of"),
         (lambda s: s.update({"output_conv.0.bias": torch.zeros(4)}), r"shape \(4,\), the network needs \(16,\)"),
     ):
         changed = dict(state)
@@ -89,6 +89,15 @@ def test_tensors_that_do_not_fit(tmp_path):
         weights.save(file, changed, {"method": "ssn"})
         with pytest.raises(WeightsError, match=message):
             create("ssn", weights=str(file)).load()
+
+
+def test_a_shape_that_the_weights_do_not_have_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="width=8 is not that of the network, which has 4"):
+        create("sen", width=8, device="cpu").segment(noise(), 12)
+    file = tmp_path / "w.safetensors"
+    weights.save(file, create("sen", width=8).build().state_dict(), {"method": "sen"})
+    for asked in ({}, {"width": 8}):  # not asked for, it is as the weights have it
+        assert create("sen", weights=str(file), device="cpu", **asked).segment(noise(), 12).max() == 11
 
 
 def test_damaged_and_missing_files(tmp_path):
@@ -150,25 +159,35 @@ def test_a_bound_network_is_kept_and_told(name):
         create(bound, precision="bfloat16")
 
 
+def test_a_bound_network_keeps_its_shape():
+    for name, asked in (("ssn", {"channels": 10}), ("sen", {"width": 8})):
+        method = create(name, device="cpu")
+        with pytest.raises(ParameterError, match=r"network keeps its shape: .* has shape|width=8 is not that"):
+            create(method.bind(method.build()), **asked)
+
+
 def test_a_wrapped_network_is_bound_as_it_is():
     method = create("ssn", device="cpu")
     network = method.load()
     expected = method.bind(network).segment(noise(), 12)
-    np.testing.assert_array_equal(method.bind(torch.nn.DataParallel(network)).segment(noise(), 12), expected)
+    for wrapped in (torch.nn.DataParallel(network), torch.optim.swa_utils.AveragedModel(network)):
+        np.testing.assert_array_equal(method.bind(wrapped).segment(noise(), 12), expected)
     for other in (torch.nn.Sequential(network), create("ssn", channels=10).build(), create("fcn").build()):
         with pytest.raises(WeightsError, match="to bind"):
             method.bind(other)
 
 
-@pytest.mark.parametrize("name", ["ssn", "sin", "fcn", "elm", "sen", "lnsnet"])
+@pytest.mark.parametrize("name", ["ssn", "sin", "fcn", "elm", "sen", "lnsnet", "rim"])
 def test_what_others_ask_of_pytorch_changes_no_map(name):
-    expected = create(name, device="cpu").segment(noise(), 12)
-    with torch.autocast("cpu", torch.bfloat16):
-        np.testing.assert_array_equal(create(name, device="cpu").segment(noise(), 12), expected)
+    options = {"device": "cpu"} | ({"iterations": 3} if name == "rim" else {})
+    expected = create(name, **options).segment(noise(), 12)
+    for around in (torch.autocast("cpu", torch.bfloat16), torch.no_grad(), torch.inference_mode()):
+        with around:
+            np.testing.assert_array_equal(create(name, **options).segment(noise(), 12), expected)
     for kind in (torch.float64, torch.bfloat16):
         try:
             torch.set_default_dtype(kind)
-            labels = create(name, device="cpu").segment(noise(), 12)
+            labels = create(name, **options).segment(noise(), 12)
         finally:
             torch.set_default_dtype(torch.float32)
         np.testing.assert_array_equal(labels, expected)

@@ -166,11 +166,14 @@ class _Worker(SpawnProcess):
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put off Ctrl-C until all is done; processes begun meanwhile will never see it."""
+    """Put off Ctrl-C, and SIGTERM if it is handled, until all is done; processes begun meanwhile see no Ctrl-C."""
     pending: list[Any] = []
-    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
-    if handler is not None:
-        signal.signal(signal.SIGINT, lambda *caught: pending.append(caught))
+    handlers: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {known: signal.getsignal(known) for known in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {known: handler for known, handler in handlers.items() if callable(handler)}
+    for known in handlers:
+        signal.signal(known, lambda *caught: pending.append(caught))
     # A handler is not inherited, a blocked signal is; but blocked here it would still interrupt another thread.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
     try:
@@ -178,10 +181,10 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if blocked is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
-        if pending and callable(handler):
-            handler(*pending[0])
+        for known, handler in handlers.items():
+            signal.signal(known, handler)
+        if pending:
+            handlers[pending[0][0]](*pending[0])
 
 
 class _Context(SpawnContext):

@@ -29,7 +29,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """Return the error for a `name` that is not among `known`, with the nearest name or all of them."""
     names = sorted(known)
     plain = {_plain(one): one for one in names}
-    near = get_close_matches(_plain(name), plain, n=1)
+    near = get_close_matches(_plain(str(name)), plain, n=1)
     hint = f"did you mean {plain[near[0]]!r}?" if near else f"known: {', '.join(names)}"
     return UnknownName(f"unknown {kind} {name!r}; {hint}")
 

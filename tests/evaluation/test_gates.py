@@ -134,6 +134,7 @@ def test_a_baseline_of_the_same_data_is_taken(baseline):
             for x in ('"1"', "true", "NaN", "[]")
         ),
         f'{{"schema": 1, "summary": [{{"method": "m", "k_requested": {10**400}}}]}}',
+        *(f'{{"schema": 1, "summary": [], {x}}}' for x in ('"metrics": 3', '"peers": [[]]', '"data": []')),
     ],
 )
 def test_a_baseline_of_something_else_is_named(tmp_path, text):
@@ -167,8 +168,8 @@ def told(path, scores, **parts):
 def test_what_the_run_lacks_fails_beside_the_baseline(baseline):
     rows = [{"method": method, "k_requested": k, "asa": 0.9} for method, k in (("m", 4), ("m", 9), ("n", 4))]
     failed = told(baseline(), document(asa=0.95), summary=rows)
-    assert failed == ["m 9 of the baseline is in this run", "n 4 of the baseline is in this run"]
-    assert told(baseline(asa=0.9, br=0.5), document(asa=0.95), metrics=["asa", "br"]) == ["m 4 br is in this run"]
+    assert failed == ["m 9 scored as in the baseline", "n 4 scored as in the baseline"]
+    assert told(baseline(asa=0.9, br=0.5), document(asa=0.95), metrics=["asa", "br"]) == ["m 4 br in this run"]
 
 
 def test_means_over_fewer_pairs_than_the_baselines_fail(baseline):

@@ -45,7 +45,7 @@ def sources(inputs: list[str] | None, from_file: str | None, *, null: bool) -> l
 
 def stopping(options: Options, *, fail_fast: bool) -> Options:
     """Return the options of a run that stops at the first file that fails, if it shall."""
-    if fail_fast and options.max_failures is not None:
+    if fail_fast and options.max_failures:
         raise ParameterError("--fail-fast and --max-failures are two answers to one question; give one")
     return replace(options, max_failures=0) if fail_fast else options
 

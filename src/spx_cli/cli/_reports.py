@@ -90,7 +90,7 @@ def wanted(*, curve: Path | None = None, kept: Sequence[Path | None] = (), **fil
             check_output(file)
             place = Path(file).resolve()
             if place in places and (place.is_file() or not place.exists()):  # into a device go as many as like
-                raise ParameterError(f"{file} is named for two things; give each report a file of its own")
+                raise ParameterError(f"{file} is given for two outputs; each needs a file of its own")
             if place.exists() and place.suffix.lower() in IMAGE_SUFFIXES:
                 raise ParameterError(f"the report would replace the image {file}; choose another file")
             places.add(place)
@@ -134,7 +134,7 @@ def benchmark(
     from spx_cli.registry import unknown
 
     if foreign:
-        raise ParameterError(f"{', '.join(foreign)} says nothing about contour maps; leave it out")
+        raise ParameterError(f"not for contour maps: {', '.join(foreign)}")
     for name in conditions.metrics:
         if name not in (*METRICS, *(REGION_METRICS if options.regions else ())):
             raise unknown("metric of contour maps", name, METRICS)

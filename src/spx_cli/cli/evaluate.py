@@ -132,7 +132,7 @@ def evaluate(
         foreign = {"-k": segments, "-p": param, "--device": device, "--weights": weights, "--seed": seed}
         foreign["--native-count"] = options.native_count or None
         if given := [name for name, value in foreign.items() if value is not None]:
-            raise ParameterError(f"{', '.join(given)} says nothing about label maps; leave it out, or name a method")
+            raise ParameterError(f"for methods, not for label maps: {', '.join(given)}; name a method (-m)")
     if param and len(names) != 1:
         raise ParameterError("-p sets a parameter of one method; give one -m, or one run for each")
     methods = [_options.make_method(name, param, device=device, seed=seed, weights=weights) for name in names]

@@ -29,7 +29,8 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         where = self.method if self.k_requested is None else f"{self.method} at {self.k_requested:g}"
-        return f"{where}: {self.condition}, is {self.value:.8g}"
+        found = "is missing or undefined" if math.isnan(self.value) else f"is {self.value:.8g}"
+        return f"{where}: {self.condition}, {found}"
 
 
 class Report(NamedTuple, Generic[D]):
@@ -99,7 +100,8 @@ class Conditions:
             if method and method not in methods:
                 raise unknown("method of this run", method, methods)
             if not [name for name in ([method] if method else ours) if (name, metric) != (against, "ratio")]:
-                why = "times are over its own" if against in (method, *ours) else "name the peer, PEER:METRIC=VALUE"
+                reference = f"{against} is the reference, its ratio is 1"
+                why = reference if against in (method, *ours) else "name the peer, PEER:METRIC=VALUE"
                 raise ParameterError(f"no method of this run could fail by {key}: {why}")
         if self.baseline is None:
             return
@@ -161,7 +163,7 @@ class Conditions:
         peers = {*document.header.get("peers", ()), *baseline.get("peers", ())}
         for row in before.values():
             if self._compared(row, document, baseline) and row["method"] not in peers:
-                yield _verdict(row, "of the baseline is in this run", math.nan, passed=False)
+                yield _verdict(row, "scored as in the baseline", math.nan, passed=False)
 
     def _compared(self, row: Row, document: Outcome, baseline: Mapping[str, Any]) -> dict[str, float]:
         """Return the metrics in which a row is compared with the baseline, and how much worse each may be."""
@@ -177,7 +179,7 @@ def _regression(row: Row, old: Row, name: str, slack: float) -> Verdict:
     was, sign = old.get(name), KNOWN[name].sign
     if was is None or name not in row:
         where = "the baseline" if was is None else "this run"
-        return _verdict(row, f"{name} is in {where}", math.nan, passed=False)
+        return _verdict(row, f"{name} in {where}", math.nan, passed=False)
     bound = was - sign * slack
     condition = f"{name} {'>=' if sign > 0 else '<='} {bound:.6g} (baseline {was:.6g})"
     return _verdict(row, condition, row[name], sign * (row[name] - bound) >= 0)
@@ -237,6 +239,12 @@ def _read_baseline(path: Path) -> dict[str, Any]:
         rows = document.setdefault(part, [])
         if not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise FormatError(f"the baseline {path} is damaged: '{part}' does not hold rows of scores")
+    for part in ("metrics", "peers"):
+        names = document.get(part, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise FormatError(f"the baseline {path} is damaged: '{part}' does not hold names")
+    if not isinstance(document.get("data", {}), dict):
+        raise FormatError(f"the baseline {path} is damaged: 'data' does not say what was scored")
     return document
 
 

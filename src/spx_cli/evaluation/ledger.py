@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spx_cli.errors import Busy, FormatError, OutputError, ParameterError
+from spx_cli.errors import FormatError, OutputError, ParameterError
 from spx_cli.io.files import claim, release, sealed, unsealed
 
 
@@ -122,13 +122,18 @@ class Ledger:
 
 def _claimed(place: Path) -> BinaryIO:
     """Open a file, or a new one, for this process alone."""
-    file = os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-    try:
-        claim(file.fileno(), place)
-    except Busy:
-        file.close()
-        raise
-    return file
+    while True:
+        file = os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            claim(file.fileno(), place)
+            if os.path.samestat(os.fstat(file.fileno()), place.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # another process put its own in the place meanwhile
 
 
 def _check_replaceable(place: Path) -> None:

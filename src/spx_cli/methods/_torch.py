@@ -4,7 +4,7 @@ import re
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, partial
 from itertools import product
 from typing import Any, ClassVar, Self
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.optim.swa_utils import AveragedModel
 
 from spx_cli import device, weights
 from spx_cli.errors import ImageError, OutOfMemory, ParameterError, WeightsError
@@ -259,21 +260,30 @@ class TorchMethod(Method):
         network = self._unfilled()
         if list(network.parameters()):
             state = weights.load(self.weights, self.name)
-            shaped = self.like(state)
+            shaped = self._shaped(state)
             network = network if shaped == self else shaped._unfilled()
-            fill(network, state, self.weights)
+            fill(network, state, f"weights {self.weights!r}")
         return network
 
     def fit(self, state: Mapping[str, Tensor], source: str) -> nn.Module:
         """Return the network with the authors' state dict; WeightsError names `source` if it does not fit."""
         state = self.convert(state)
         network = self.like(state)._unfilled()
-        fill(network, state, source)
+        fill(network, state, f"weights {source!r}")
         return network
 
     def like(self, state: Mapping[str, Tensor]) -> Self:
         """Return the method with those options of its network that a state dict shows, by names and shapes."""
         return self
+
+    def _shaped(self, state: Mapping[str, Tensor]) -> Self:
+        """Return `like(state)`; WeightsError where it is not as asked for: a default gives way, a choice not."""
+        shaped = self.like(state)
+        for field in fields(self):
+            asked, found = getattr(self, field.name), getattr(shaped, field.name)
+            if found != asked != field.default and field.name != "contours":  # which a network may see in vain
+                raise WeightsError(f"{field.name}={asked} is not that of the network, which has {found}")
+        return shaped
 
     @staticmethod
     def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -304,20 +314,28 @@ class TorchMethod(Method):
             of the copy tells them from others. WeightsError for a network of something else.
         """
         state = {_WRAPPED.sub("", name): value for name, value in network.state_dict().items()}
-        own = self.like(state)._unfilled()
-        fill(own, state, "to bind")
+        if isinstance(network, AveragedModel):
+            del state["n_averaged"]
+        own = self._shaped(state)._unfilled()
+        fill(own, state, "the network to bind")
         where = next((p.device for p in network.parameters()), torch.device("cpu"))
         bound = replace(self, weights=f"{_BOUND}{weights.digest(state)[:16]}")
-        bound.__dict__.update(network=self._ready(own, where), _bound=True)
+        shapes = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+        bound.__dict__.update(network=self._ready(own, where), _bound=shapes)
         return bound
 
     def changed(self, **given: Any) -> Self:
         """Return a copy with other parameters; of a bound method it keeps the network, ParameterError if it cannot."""
         copy = super().changed(**given)
         if self.bound and "weights" not in given:
-            if (copy.device, copy.precision) != (self.device, self.precision):
+            if (device.of(copy), copy.precision) != (device.of(self), self.precision):
                 raise ParameterError("a bound network keeps its device and precision; bind it to a method with others")
-            copy.__dict__.update(network=self.network, _bound=True)
+            shapes = self.__dict__["_bound"]
+            try:
+                check_fit(copy._shaped(shapes)._unfilled(), shapes, "the bound network")
+            except WeightsError as error:
+                raise ParameterError(f"a bound network keeps its shape: {error}") from None
+            copy.__dict__.update(network=self.network, _bound=shapes)
         return copy
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
@@ -345,16 +363,21 @@ def _same(assignment: Assignment) -> Assignment:
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load strictly; WeightsError names the first tensor that does not fit."""
+    check_fit(network, state, source)
+    network.load_state_dict(state, strict=True)
+
+
+def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise WeightsError unless a network has just the tensors of a state dict, in their shapes."""
     own = network.state_dict()
     for name in [*own, *state]:
         if name not in state:
-            raise WeightsError(f"weights {source!r} lack {name!r}, which the network needs")
+            raise WeightsError(f"{source}: {name!r} is missing, which the network needs")
         if name not in own:
-            raise WeightsError(f"weights {source!r} hold {name!r}, which the network does not have")
+            raise WeightsError(f"{source}: {name!r} is none of the network's tensors")
         if own[name].shape != state[name].shape:
             found, needed = tuple(state[name].shape), tuple(own[name].shape)
-            raise WeightsError(f"weights {source!r}: {name!r} has shape {found}, the network needs {needed}")
-    network.load_state_dict(state, strict=True)
+            raise WeightsError(f"{source}: {name!r} has shape {found}, the network needs {needed}")
 
 
 def fold(network: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 """RIM (Suzuki, ICASSP 2020, arXiv:2002.06765): a network that starts at random is optimised on each image anew."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import cos, inf, pi
 from typing import NamedTuple, cast
@@ -86,10 +87,10 @@ class RIM(Method):
     def cluster(self, image: Image, n_segments: int, seed: int) -> NDArray[np.int64]:
         """Return the cluster of each pixel, (H, W), 0 to n_segments - 1, that weights drawn from `seed` end with."""
         where = device.pick(self.device)
-        # layers draw weights from the caller's numbers before ours replace them
-        with torch.random.fork_rng(devices=[]):
-            network = RIMNet(n_segments, torch.Generator().manual_seed(seed))
-        with device.turn(where):
+        with device.turn(where), torch.inference_mode(False), torch.enable_grad():  # wherever it is called
+            # layers draw weights from the caller's numbers before ours replace them
+            with torch.random.fork_rng(devices=[]):
+                network = RIMNet(n_segments, torch.Generator().manual_seed(seed))
             network = network.to(where)
             pixels = torch.from_numpy(np.array(image)).to(where).permute(2, 0, 1)[None].float()
             self.optimise(network, pixels)
@@ -189,13 +190,12 @@ class RIMNet(nn.Module):
 
     def __init__(self, n_segments: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        conv = partial(nn.Conv2d, dtype=torch.float32)  # whatever PyTorch's default is
         layers: list[nn.Module] = [
-            nn.Sequential(
-                nn.ReflectionPad2d(1), nn.Conv2d(before, after, 3, bias=False), Norm(after), nn.ReLU(inplace=True)
-            )
+            nn.Sequential(nn.ReflectionPad2d(1), conv(before, after, 3, bias=False), Norm(after), nn.ReLU(inplace=True))
             for before, after in pairwise((INPUTS, *WIDTHS))
         ]
-        self.layers = nn.ModuleList([*layers, nn.Conv2d(WIDTHS[-1], n_segments + COLORS, 1)])
+        self.layers = nn.ModuleList([*layers, conv(WIDTHS[-1], n_segments + COLORS, 1)])
         self.norm = Norm(n_segments)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

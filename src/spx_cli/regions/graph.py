@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.errors import ParameterError
+from spx_cli.errors import LabelError, ParameterError
 from spx_cli.regions.runs import Runs, find_runs
 from spx_cli.types import Labels
 
@@ -58,6 +58,8 @@ def region_graph(
     embedding : (h, w, D), a vector for each square of s x s pixels, h = ceil(H / s), w = ceil(W / s); s is a power of
         two.
 
+    Raises LabelError for what is not finite among them.
+
     >>> region_graph(np.array([[0, 0, 1]]), np.array([[[1], [3], [5]]], np.float32)).means(FEATURES)[:, 0]
     array([2., 5.])
     """
@@ -74,6 +76,8 @@ def region_graph(
     if embedding is not None:
         side = _side(features.shape[:2], embedding.shape[:2])
         _sum_embedding(runs.first, runs.start, runs.region, runs.width, embedding, side, FEATURES + channels, sums)
+    if not np.isfinite(sums).all():  # else no pair would be the nearest, and the merging anyone's
+        raise LabelError("features, contours and embeddings of pixels must be finite numbers")
     edges, border, contour = _region_edges(runs.first, runs.start, runs.region, runs.regions, runs.width, strength)
     return RegionGraph(sums, edges, border, contour, np.empty((runs.regions, 0), np.int32))
 

@@ -70,7 +70,7 @@ class State:
             torch.cuda.manual_seed_all(recipe.seed)
         network = method.build()
         if start is not None:
-            fill(network, start, "to start from")
+            fill(network, start, "the weights to start from")
         with within_memory():
             self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
             self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)

@@ -102,6 +102,7 @@ def pool(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
 def scatter(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
     """Return the sums of q times x (B, D, H, W) in each superpixel, (B, D, rows, columns)."""
     _check(x, (len(q), grid.height, grid.width), "a property of pixels")
+    _check_weights(q, grid)
     if _compiled(q) and _compiled(x):
         return compiled.Scatter.apply(q, x, grid)  # type: ignore[no-any-return]
     with _exact(q):
@@ -111,6 +112,7 @@ def scatter(q: Tensor, x: Tensor, grid: Grid) -> Tensor:
 def unpool(q: Tensor, values: Tensor, grid: Grid) -> Tensor:
     """Return for each pixel the values (B, D, rows, columns) of its nine superpixels weighted by q, (B, D, H, W)."""
     _check(values, (len(q), grid.rows, grid.columns), "values of superpixels")
+    _check_weights(q, grid)
     if _compiled(q) and _compiled(values):
         return compiled.Unpool.apply(q, values, grid)  # type: ignore[no-any-return]
     with _exact(q):
@@ -136,6 +138,7 @@ def label_agreement(q: Tensor, truth: Tensor, grid: Grid) -> Tensor:
     truth : (B, H, W) int64, negative = unlabelled; such pixels count for nothing and come back as 1.
     Equal to one-hot channels pooled and unpooled (Jampani equation 5), of which only the pixel's own is looked at.
     """
+    _check_weights(q, grid)
     if q.shape != (len(truth), 9, *truth.shape[1:]):
         raise ParameterError(f"truth must be (B, H, W) as q (B, 9, H, W) is, not {tuple(truth.shape)}")
     count, truth = _consecutive(truth)
@@ -176,6 +179,7 @@ def hard_labels(q: Tensor, grid: Grid) -> Tensor:
 
     q : (B, 9, H, W); on CUDA the first nine of more channels.
     """
+    _check_weights(q[:, :9], grid)
     if _compiled(q):
         return compiled.hard_labels(q, grid)
     if q.dtype == torch.float32 and (fused := fused_kernels(q.device)):
@@ -234,6 +238,11 @@ def _check(x: Tensor, wanted: tuple[int, int, int], what: str) -> None:
     if x.ndim != 4 or (len(x), *x.shape[2:]) != wanted:
         batch, height, width = wanted
         raise ParameterError(f"{what} must be ({batch}, D, {height}, {width}), not {tuple(x.shape)}")
+
+
+def _check_weights(q: Tensor, grid: Grid) -> None:
+    if q.shape[1:] != (9, grid.height, grid.width):
+        raise ParameterError(f"q must be (B, 9, {grid.height}, {grid.width}), as the grid is, not {tuple(q.shape)}")
 
 
 def _compiled(x: Tensor) -> bool:
