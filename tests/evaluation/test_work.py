@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from annotated import BANDS, evaluate, grid
 from spx_cli.errors import Busy, FormatError, OutputError, ParameterError
+from spx_cli.evaluation import ledger
 from spx_cli.evaluation.ledger import Ledger
 from spx_cli.evaluation.sources import make_sources
 from spx_cli.io import write_labels
@@ -131,6 +132,20 @@ def test_a_file_that_another_run_fills_is_refused(data, tmp_path):
     assert busy == [False, True]
     assert list(first.rows()) == list(straight.rows())
     assert list(evaluate(data, BANDS, rows=keep, resume=True).rows()) == list(straight.rows())
+
+
+def test_a_file_that_another_run_replaces_as_it_is_opened(data, tmp_path, monkeypatch):
+    keep = tmp_path / "rows.jsonl"
+
+    def late(handle, place, claim=ledger.claim):
+        monkeypatch.setattr(ledger, "claim", claim)
+        keep.unlink()
+        claim(handle, place)
+
+    monkeypatch.setattr(ledger, "claim", late)
+    straight = list(evaluate(data, BANDS, rows=keep).rows())
+    assert list(evaluate(data, BANDS, rows=keep, resume=True).rows()) == straight
+    assert keep.stat().st_size > 0
 
 
 def test_the_same_command_may_run_twice(data, tmp_path, monkeypatch):
