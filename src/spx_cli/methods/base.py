@@ -19,6 +19,11 @@ from spx_cli.params import param
 from spx_cli.regions.finish import finish, on_host
 from spx_cli.types import Assignment, Contours, Image, Labels, check_image
 
+# glibc gives memory back to the system, and asks for it anew page by page, beyond twice the largest block ever freed
+# before. A block that nobody touched takes no time, and saves a fifth of what slic takes for a photograph.
+_ = np.empty(2**25 - 2**14, np.uint8)
+del _
+
 CELLS = 6.0
 # What `border_price` is; methods have defaults of their own.
 BORDER_PRICE = "pixels of expected loss that a pixel side of border less is worth; up to 0.02 is free, more is rounder"

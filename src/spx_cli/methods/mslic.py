@@ -122,36 +122,40 @@ def _kmeans(planes, area, seeds, spacing, color_weight, stretch, iterations, lab
             inside *= 4 * spacing * spacing / ((bottom - top) * (right - left))
             half[k] = spacing * min(max(np.sqrt(share / inside), 1 / stretch), stretch)
         for band in range(0, height, _BAND):
-            nearest[:] = np.inf
-            for k in range(count):
-                _claim(k, centres[k], half[k], band, planes, np.float32(color_weight), nearest, labels)
+            _claim(centres, half, band, planes, np.float32(color_weight), nearest, labels)
         if turn < iterations - 1:
             _update(planes, labels, total, centres)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _claim(k, centre, half, band, planes, color_weight, nearest, labels):
-    """Offers the window of +- half pixels around centre (5,) to it; nearest (rows from `band` on, W), labels (H, W)."""
+def _claim(centres, half, band, planes, color_weight, nearest, labels):
+    """Give the pixels of a band to the nearest of centres (K, 5), each in its window of +- half (K,) pixels.
+
+    nearest : (rows of a band, W) scratch. labels : (H, W) out, rows from `band` on.
+    """
     _, height, width = planes.shape
-    l0, a0, b0, y0, x0 = centre
-    top = max(int(y0 - half + np.float32(0.5)), band)
-    bottom = min(int(y0 + half + np.float32(0.5)) + 1, band + len(nearest), height)
-    left, right = max(int(x0 - half + 0.5), 0), min(int(x0 + half + 0.5) + 1, width)
-    shift = np.float32(left) - x0
-    for y in range(top, bottom):
-        from_row = (np.float32(y) - y0) ** 2
-        lightness, green_red, blue_yellow = planes[0, y, left:right], planes[1, y, left:right], planes[2, y, left:right]
-        best, owner = nearest[y - band, left:right], labels[y, left:right]
-        for i in range(right - left):
-            dl = np.float32(lightness[i]) - l0
-            da = np.float32(green_red[i]) - a0
-            db = np.float32(blue_yellow[i]) - b0
-            dx = shift + np.float32(i)
-            distance = color_weight * (dl * dl + da * da + db * db) + (from_row + dx * dx)
-            # Both stores on either way: a loop without branches is one that the compiler vectorises.
-            before, was = best[i], owner[i]
-            best[i] = min(distance, before)
-            owner[i] = np.int32(k) if distance < before else was
+    nearest[:] = np.inf
+    for k in range(len(centres)):
+        l0, a0, b0, y0, x0 = centres[k]
+        top = max(int(y0 - half[k] + np.float32(0.5)), band)
+        bottom = min(int(y0 + half[k] + np.float32(0.5)) + 1, band + len(nearest), height)
+        left, right = max(int(x0 - half[k] + 0.5), 0), min(int(x0 + half[k] + 0.5) + 1, width)
+        shift = np.float32(left) - x0
+        for y in range(top, bottom):
+            from_row = (np.float32(y) - y0) ** 2
+            lightness, green_red = planes[0, y, left:right], planes[1, y, left:right]
+            blue_yellow = planes[2, y, left:right]
+            best, owner = nearest[y - band, left:right], labels[y, left:right]
+            for i in range(right - left):
+                dl = np.float32(lightness[i]) - l0
+                da = np.float32(green_red[i]) - a0
+                db = np.float32(blue_yellow[i]) - b0
+                dx = shift + np.float32(i)
+                distance = color_weight * (dl * dl + da * da + db * db) + (from_row + dx * dx)
+                # Both stores on either way: a loop without branches is one that the compiler vectorises.
+                before, was = best[i], owner[i]
+                best[i] = min(distance, before)
+                owner[i] = np.int32(k) if distance < before else was
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

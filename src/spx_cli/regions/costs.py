@@ -12,6 +12,9 @@ side of border that disappears.
 
 the last factor only where there are contours. With exponent 1 the first two are Ward's criterion, the increase of the
 squared error; with 3/4 large even regions merge a little sooner.
+
+The functions of single pairs take plain arrays, index them instead of making views, and have loops in no branch: of
+what is not so numba counts the references, atomically, which takes longer than the rest of a cost.
 """
 
 from typing import NamedTuple
@@ -74,47 +77,26 @@ def pair_inputs(graph: RegionGraph, area: float) -> NDArray[np.float32]:
     return inputs
 
 
-class Pairs(NamedTuple):
-    """What the cost of a pair depends on, and scratch.
+@njit(cache=True, nogil=True, error_model="numpy")
+def know_all(sums, edges, border, palette):
+    """Arrays as in RegionGraph. Returns what the expected loss knows of the regions: outline, known and roots.
 
-    sums, border, contour, palette : as in RegionGraph. outline : (R,) pixel sides towards other regions. known :
-        (R, MEANS + C), and roots : (R, COLOURS), see `know`; (0, 0) for Ward's cost.
-    log_area, per_area : of the unit of sizes. x, units : scratch for the inputs and the hidden units.
+    outline : (R,) pixel sides towards other regions. known, roots : see `know`.
     """
-
-    sums: NDArray[np.float64]
-    border: NDArray[np.int32]
-    contour: NDArray[np.float64]
-    palette: NDArray[np.int32]
-    outline: NDArray[np.int64]
-    known: NDArray[np.float32]
-    roots: NDArray[np.float32]
-    log_area: np.float32
-    per_area: np.float32
-    x: NDArray[np.float32]
-    units: NDArray[np.float32]
-
-
-@njit(cache=True, nogil=True)
-def make_pairs(sums, edges, border, contour, palette, area, inputs, hidden):
-    """Arrays as in RegionGraph, scalars. Returns what the cost depends on, all regions known if there are inputs."""
     outline = np.zeros(len(sums), np.int64)
     for e in range(len(edges)):
         outline[edges[e, 0]] += border[e]
         outline[edges[e, 1]] += border[e]
-    known = np.empty((len(sums), sums.shape[1] - FEATURES + MEANS) if inputs else (0, 0), np.float32)
-    roots, x = np.empty((len(known), palette.shape[1]), np.float32), np.empty(inputs, np.float32)
-    units, log_area, per_area = np.empty(hidden, np.float32), np.float32(np.log(area)), np.float32(1 / area)
-    pairs = Pairs(sums, border, contour, palette, outline, known, roots, log_area, per_area, x, units)
-    for r in range(len(known)):
-        know(pairs, r)
-    return pairs
+    known = np.empty((len(sums), sums.shape[1] - FEATURES + MEANS), np.float32)
+    roots = np.empty((len(sums), palette.shape[1]), np.float32)
+    for r in range(len(sums)):
+        know(sums, outline, palette, r, known, roots)
+    return outline, known, roots
 
 
-@njit(cache=True, nogil=True)
-def know(pairs, r):
-    """Scalar: sets what is known of region r, and the roots of the shares of its palette."""
-    sums, known = pairs.sums, pairs.known
+@njit(cache=True, nogil=True, error_model="numpy")
+def know(sums, outline, palette, r, known, roots):
+    """Set what is known of region r: a row of known (R, MEANS + C), and of roots (R, COLOURS) of palette's shares."""
     n = sums[r, SIZE]
     known[r, Y], known[r, X] = sums[r, ROW] / n, sums[r, COLUMN] / n
     square = sums[r, SQUARE] / n
@@ -126,30 +108,28 @@ def know(pairs, r):
     known[r, LOG_SIZE] = np.log(np.float32(n))
     known[r, LOG_SPREAD] = np.log(np.float32(max(square, 0.0)) + EPS_LAB)
     side = np.float32(np.sqrt(n))
-    known[r, LOG_OUTLINE] = np.log(np.float32(max(pairs.outline[r], 1)) / side)
+    known[r, LOG_OUTLINE] = np.log(np.float32(max(outline[r], 1)) / side)
     known[r, LOG_FRAME] = np.log(np.float32(sums[r, FRAME]) / side + EPS_FRAME)
-    if pairs.contour.shape[1]:
-        known[r, LOG_INSIDE] = np.log(np.float32(sums[r, INSIDE] / n) + EPS_CONTOUR)
-    counts, roots, total = pairs.palette[r], pairs.roots[r], np.int32(0)
-    for i in range(len(counts)):
-        total = np.int32(total + counts[i])
-    if total == 0:  # a few pixels of which none was counted: they may have any colour
-        roots[:] = np.float32(COLOURS**-0.5)
-        return
+    known[r, LOG_INSIDE] = np.log(np.float32(sums[r, INSIDE] / n) + EPS_CONTOUR)
+    count, total = palette.shape[1], np.int32(0)
+    for i in range(count):
+        total = np.int32(total + palette[r, i])
     per = np.float32(1 / total)
-    for i in range(len(counts)):
-        roots[i] = np.sqrt(np.float32(counts[i]) * per)
+    for i in range(count):  # of a few pixels of which none was counted: they may have any colour
+        roots[r, i] = np.sqrt(np.float32(palette[r, i]) * per) if total > 0 else np.float32(COLOURS**-0.5)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def _inputs(pairs, a, b, e, x):
-    """Set x (I,), the inputs of regions a and b over edge e."""
-    known, border, contour = pairs.known, pairs.border, pairs.contour
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def set_inputs(known, roots, border, contour, log_area, per_area, a, b, e, x):
+    """Set x (I,), the inputs of regions a and b over edge e; see `pair_inputs`.
+
+    known, roots : see `know`. border, contour : as in RegionGraph. log_area, per_area : of the unit of sizes.
+    """
     if known[a, LOG_SIZE] > known[b, LOG_SIZE] or (known[a, LOG_SIZE] == known[b, LOG_SIZE] and a > b):
         a, b = b, a
     length = np.log(np.float32(border[e]))
-    x[0] = known[a, LOG_SIZE] - pairs.log_area
-    x[1] = known[b, LOG_SIZE] - pairs.log_area
+    x[0] = known[a, LOG_SIZE] - log_area
+    x[1] = known[b, LOG_SIZE] - log_area
     x[2] = length - np.float32(0.5) * known[a, LOG_SIZE]
     x[3] = length - np.float32(0.5) * known[b, LOG_SIZE]
     light = known[a, MEANS] - known[b, MEANS]
@@ -158,87 +138,77 @@ def _inputs(pairs, a, b, e, x):
     x[5] = np.log(red * red + blue * blue + EPS_LAB)
     x[6], x[7] = known[a, LOG_SPREAD], known[b, LOG_SPREAD]
     y, across = known[a, Y] - known[b, Y], known[a, X] - known[b, X]
-    x[8] = np.log((y * y + across * across) * pairs.per_area + EPS_PLACE)
-    x[9] = np.sqrt(max(np.float32(1) - _likeness(pairs.roots[a], pairs.roots[b]), np.float32(0)))
+    x[8] = np.log((y * y + across * across) * per_area + EPS_PLACE)
+    x[9] = np.sqrt(max(np.float32(1) - _likeness(roots, a, b), np.float32(0)))
     x[10], x[11] = known[a, LOG_OUTLINE], known[b, LOG_OUTLINE]
     x[12], x[13] = known[a, LOG_FRAME], known[b, LOG_FRAME]
     i, scales = 14, contour.shape[1]
+    for s in range(scales):
+        x[i] = np.log(np.float32(contour[e, s]) / np.float32(border[e]) + EPS_CONTOUR)
+        i += 1
     if scales:
-        for s in range(scales):
-            x[i] = np.log(np.float32(contour[e, s]) / np.float32(border[e]) + EPS_CONTOUR)
-            i += 1
         x[i], x[i + 1] = known[a, LOG_INSIDE], known[b, LOG_INSIDE]
         i += 2
+    distance = np.float32(0.0)
+    for c in range(MEANS + 3, known.shape[1]):
+        difference = known[a, c] - known[b, c]
+        distance += difference * difference
     if i < len(x):
-        distance = np.float32(0.0)
-        for c in range(MEANS + 3, known.shape[1]):
-            difference = known[a, c] - known[b, c]
-            distance += difference * difference
         x[i] = np.log(distance + EPS_EMBEDDING)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def _likeness(p, q):
-    """p, q (COLOURS,) roots of shares. Scalar: Bhattacharyya's coefficient, as eight sums side by side; 1 for (0,)."""
-    if len(p) == 0:
-        return np.float32(1)
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def _likeness(roots, a, b):
+    """roots (R, COLOURS), or (R, 0) for 1. Scalar: Bhattacharyya's coefficient, as eight sums side by side."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
-    for i in range(0, COLOURS, 8):
-        s0 += p[i] * q[i]
-        s1 += p[i + 1] * q[i + 1]
-        s2 += p[i + 2] * q[i + 2]
-        s3 += p[i + 3] * q[i + 3]
-        s4 += p[i + 4] * q[i + 4]
-        s5 += p[i + 5] * q[i + 5]
-        s6 += p[i + 6] * q[i + 6]
-        s7 += p[i + 7] * q[i + 7]
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    for i in range(0, roots.shape[1], 8):
+        s0 += roots[a, i] * roots[b, i]
+        s1 += roots[a, i + 1] * roots[b, i + 1]
+        s2 += roots[a, i + 2] * roots[b, i + 2]
+        s3 += roots[a, i + 3] * roots[b, i + 3]
+        s4 += roots[a, i + 4] * roots[b, i + 4]
+        s5 += roots[a, i + 5] * roots[b, i + 5]
+        s6 += roots[a, i + 6] * roots[b, i + 6]
+        s7 += roots[a, i + 7] * roots[b, i + 7]
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)) if roots.shape[1] else np.float32(1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _all_inputs(sums, edges, border, contour, palette, area, inputs):
     """Arrays as in RegionGraph; inputs (E, I) float32 out."""
-    pairs = make_pairs(sums, edges, border, contour, palette, area, inputs.shape[1], 0)
+    _, known, roots = know_all(sums, edges, border, palette)
+    log_area, per_area = np.float32(np.log(area)), np.float32(1 / area)
     for e in range(len(edges)):
-        _inputs(pairs, edges[e, 0], edges[e, 1], e, inputs[e])
+        set_inputs(known, roots, border, contour, log_area, per_area, edges[e, 0], edges[e, 1], e, inputs[e])
 
 
-@njit(cache=True, nogil=True, inline="always")
-def cost_of(pairs, judge, a, b, e):
-    """Scalar: cost of merging a and b over edge e, float32."""
-    if len(pairs.x):
-        return _expected_loss(pairs, judge, a, b, e)
-    return _ward(pairs, judge.position, a, b, e)
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def share(hidden, bias, out, offset, x, units):
+    """Scalar: the share of the smaller region that is expected to be lost, r.
 
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _share(judge, x, units):
-    """x (I,) inputs of a pair, units (J,) scratch. Scalar: the share of the smaller region that is expected to be lost.
-
-    Input by input, so that the units are summed side by side.
+    Weights as in Judge; x (I,) inputs of a pair; units (J,) scratch. Input by input, so that the units are summed side
+    by side.
     """
-    hidden, out, count = judge.hidden, judge.out, len(units)
+    count = len(units)
     for j in range(count):
-        units[j] = judge.bias[j]
+        units[j] = bias[j]
     for i in range(len(x)):
-        row, value = hidden[i], x[i]
+        value = x[i]
         for j in range(count):
-            units[j] += value * row[j]
-    logit = np.float32(judge.offset)
+            units[j] += value * hidden[i, j]
+    logit = np.float32(offset)
     for j in range(count):
         logit += max(units[j], np.float32(0)) * out[j]
     return np.float32(1) / (np.float32(1) + np.exp(-logit))
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _expected_loss(pairs, judge, a, b, e):
-    """Scalar: pixels that are expected to be lost when a and b merge over edge e."""
-    _inputs(pairs, a, b, e, pairs.x)
-    smaller = np.float32(min(pairs.sums[a, SIZE], pairs.sums[b, SIZE]))
-    return smaller * _share(judge, pairs.x, pairs.units) - np.float32(judge.border_price * pairs.border[e])
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def expected_loss(share, smaller, price, length):
+    """Scalars: pixels expected to be lost, of the smaller region's, less what a border of that length is worth."""
+    return np.float32(smaller) * share - np.float32(price * length)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def distance_of(sums, position, a, b):
     """Scalar: squared distance of the mean features of regions a and b, and of their scaled centres. sums (R, D)."""
     distance, na, nb = 0.0, 1 / sums[a, SIZE], 1 / sums[b, SIZE]
@@ -251,11 +221,14 @@ def distance_of(sums, position, a, b):
     return distance
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _ward(pairs, position, a, b, e):
-    """Scalars: Ward's cost of merging a and b over edge e."""
-    sums, scales, strength = pairs.sums, pairs.contour.shape[1], 1.0
+@njit(cache=True, nogil=True, error_model="numpy")
+def ward(sums, border, contour, position, a, b, e):
+    """Scalar: Ward's cost of merging a and b over edge e."""
+    scales, strength = contour.shape[1], 1.0
     n = sums[a, SIZE] * sums[b, SIZE] / (sums[a, SIZE] + sums[b, SIZE])
     if scales:
-        strength = FAINT + pairs.contour[e].sum() / (scales * pairs.border[e])
+        total = 0.0
+        for s in range(scales):
+            total += contour[e, s]
+        strength = FAINT + total / (scales * border[e])
     return np.float32(distance_of(sums, position, a, b) * np.sqrt(n * np.sqrt(n)) * strength)

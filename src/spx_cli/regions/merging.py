@@ -1,12 +1,10 @@
 """Merging neighbouring regions, the cheapest pair first (`costs`), or the smallest region first."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spx_cli.regions.costs import Judge, cost_of, distance_of, know, make_pairs
+from spx_cli.regions.costs import Judge, distance_of, expected_loss, know, know_all, set_inputs, share, ward
 from spx_cli.regions.graph import SIZE, RegionGraph, slot_of
 from spx_cli.regions.runs import root
 
@@ -43,15 +41,7 @@ def absorb(graph: RegionGraph, min_size: int, n_regions: int, position: float) -
     return into
 
 
-class _Lists(NamedTuple):
-    """A linked list of half-edges for each region: 2e belongs to edges[e, 0], 2e + 1 to edges[e, 1]."""
-
-    head: NDArray[np.int32]  # (R,)
-    tail: NDArray[np.int32]  # (R,)
-    follow: NDArray[np.int32]  # (2E,)
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sift(heap, i, length):
     """heap (M,) int64, a binary min-heap of which `length` are in use: moves entry i down to its place."""
     entry = heap[i]
@@ -68,14 +58,14 @@ def _sift(heap, i, length):
     heap[i] = entry
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _pop(heap, length):
     """Heap as in _sift: takes the first entry out."""
     heap[0] = heap[length - 1]
     _sift(heap, 0, length - 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _push(heap, length, entry):
     """Heap as in _sift: adds an entry behind `length` others."""
     i = length
@@ -85,46 +75,44 @@ def _push(heap, length, entry):
     heap[i] = entry
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _make_lists(edges, count):
-    """edges (E, 2). Returns the lists of `count` regions, and how long they are, (R,)."""
-    head, tail = np.full(count, -1, np.int32), np.full(count, -1, np.int32)
-    follow, degree = np.full(2 * len(edges), -1, np.int32), np.zeros(count, np.int32)
+    """edges (E, 2). Returns a linked list of half-edges for each of `count` regions: follow, tail and degree.
+
+    Half-edge 2e belongs to edges[e, 0], 2e + 1 to edges[e, 1]. follow : (2E + R,), what comes after a half-edge, and at
+    2E + r the first of region r; -1 ends a list. tail : (R,) the last of each list, 2E + r of an empty one. degree :
+    (R,) how long they are.
+    """
+    start = 2 * len(edges)
+    follow, degree = np.full(start + count, -1, np.int32), np.zeros(count, np.int32)
+    tail = np.arange(start, start + count).astype(np.int32)
     for e in range(len(edges)):
         for end in range(2):
-            h, a = 2 * e + end, edges[e, end]
-            if head[a] < 0:
-                head[a] = h
-            else:
-                follow[tail[a]] = h
-            tail[a] = h
+            a = edges[e, end]
+            follow[tail[a]] = 2 * e + end
+            tail[a] = 2 * e + end
             degree[a] += 1
-    return _Lists(head, tail, follow), degree
+    return follow, tail, degree
 
 
-@njit(cache=True, nogil=True)
-def _drop(lists, a, before, h):
-    """Scalars: takes half-edge h out of the list of region a, in which it comes after `before` (-1: first)."""
-    if before < 0:
-        lists.head[a] = lists.follow[h]
-    else:
-        lists.follow[before] = lists.follow[h]
-    if lists.tail[a] == h:
-        lists.tail[a] = before
+@njit(cache=True, nogil=True, error_model="numpy")
+def _drop(follow, tail, a, before, h):
+    """Take half-edge h, which comes after `before`, out of the list of region a; lists as in _make_lists."""
+    follow[before] = follow[h]
+    if tail[a] == h:
+        tail[a] = before
 
 
-@njit(cache=True, nogil=True)
-def _append(lists, a, b):
-    """Scalars: the list of region b goes behind that of region a."""
-    if lists.head[b] >= 0:
-        if lists.head[a] < 0:
-            lists.head[a] = lists.head[b]
-        else:
-            lists.follow[lists.tail[a]] = lists.head[b]
-        lists.tail[a] = lists.tail[b]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _append(follow, tail, a, b):
+    """Put the list of region b behind that of region a; lists as in _make_lists."""
+    first = follow[len(follow) - len(tail) + b]
+    if first >= 0:
+        follow[tail[a]] = first
+        tail[a] = tail[b]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _number(parent, into):
     """parent (R,) forest; into (R,) int32 out: the number of the tree, in order of their first members."""
     number, count = np.full(len(parent), -1, np.int32), 0
@@ -136,13 +124,13 @@ def _number(parent, into):
         into[i] = number[r]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _ends(edges, parent, e):
     """edges (E, 2), parent (R,). Scalars: the regions that edge e now lies between."""
     return root(parent, edges[e, 0]), root(parent, edges[e, 1])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _find(table, edges, parent, alive, a, c):
     """table (M,) of edges: the living one between a and c, or -1; and the slot where it, or a free one, is."""
     low, high = min(a, c), max(a, c)
@@ -158,7 +146,7 @@ def _find(table, edges, parent, alive, a, c):
     return -1, slot
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _fill(table, edges, parent, alive):
     """Arrays as in _find: leaves only the living edges in the table. Returns their number."""
     table[:] = -1
@@ -171,23 +159,30 @@ def _fill(table, edges, parent, alive):
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _entry(bits, e):
     """bits (E,) int32, float32 costs seen as integers. Scalar: an int64 that sorts by cost, then by number."""
     b = np.int64(bits[e])
     return ((b if b >= 0 else b ^ 0x7FFFFFFF) << 32) | e
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _merge(sums, edges, border, contour, palette, judge, area, n_regions, into):
     """Arrays as in RegionGraph, changed in place except edges; into (R,) int32 out.
 
     `parent` is a forest of regions; a root with its sums stands for what was merged. A heap holds the edges by cost, a
-    hash table finds the one between two regions. `small` and `large`: sizes at an edge's ends when it was costed.
+    hash table finds the one between two regions. `small` and `large`: sizes at an edge's ends when it was costed, in
+    both places by the same lines: a function of theirs would count the references of all that it is given (`costs`).
     """
     count, n_edges = len(sums), len(edges)
-    pairs = make_pairs(sums, edges, border, contour, palette, area, *judge.hidden.shape)
-    lists, degree = _make_lists(edges, count)
+    hidden, bias, out, offset = judge.hidden, judge.bias, judge.out, judge.offset
+    price, position = judge.border_price, judge.position
+    x, units = np.empty(len(hidden), np.float32), np.empty(len(bias), np.float32)
+    learned = len(x) > 0
+    log_area, per_area = np.float32(np.log(area)), np.float32(1 / area)
+    shown = (sums, edges) if learned else (sums[:0], edges[:0])  # Ward's cost asks for none of it
+    outline, known, roots = know_all(*shown, border, palette)
+    first, (follow, tail, degree) = 2 * n_edges, _make_lists(edges, count)
     parent, alive = np.arange(count).astype(np.int32), np.ones(n_edges, np.bool_)
     cost, heap = np.empty(n_edges, np.float32), np.empty(n_edges, np.int64)
     bits = cost.view(np.int32)
@@ -195,7 +190,11 @@ def _merge(sums, edges, border, contour, palette, judge, area, n_regions, into):
     for e in range(n_edges):
         a, b = edges[e]
         small[e], large[e] = min(sums[a, SIZE], sums[b, SIZE]), max(sums[a, SIZE], sums[b, SIZE])
-        cost[e] = cost_of(pairs, judge, a, b, e)
+        if learned:
+            set_inputs(known, roots, border, contour, log_area, per_area, a, b, e, x)
+            cost[e] = expected_loss(share(hidden, bias, out, offset, x, units), small[e], price, border[e])
+        else:
+            cost[e] = ward(sums, border, contour, position, a, b, e)
         heap[e] = _entry(bits, e)
     length = n_edges
     for i in range(length // 2 - 1, -1, -1):
@@ -217,7 +216,11 @@ def _merge(sums, edges, border, contour, palette, judge, area, n_regions, into):
         less, more = min(sums[a, SIZE], sums[b, SIZE]), max(sums[a, SIZE], sums[b, SIZE])
         if less > GROWTH * small[e] or more > GROWTH * large[e]:
             small[e], large[e] = less, more
-            cost[e] = cost_of(pairs, judge, a, b, e)
+            if learned:
+                set_inputs(known, roots, border, contour, log_area, per_area, a, b, e, x)
+                cost[e] = expected_loss(share(hidden, bias, out, offset, x, units), less, price, border[e])
+            else:
+                cost[e] = ward(sums, border, contour, position, a, b, e)
             heap[0] = _entry(bits, e)
             _sift(heap, 0, length)
             continue
@@ -230,7 +233,7 @@ def _merge(sums, edges, border, contour, palette, judge, area, n_regions, into):
         # The neighbours of the region with fewer become those of the other; of two edges to a shared one, the cheaper
         # takes in the other and is costed anew when its turn comes.
         degree[a] -= 1
-        before, f = -1, lists.head[b]
+        before, f = first + b, follow[first + b]
         while f >= 0:
             e, keep = f // 2, False
             if alive[e]:
@@ -252,26 +255,26 @@ def _merge(sums, edges, border, contour, palette, judge, area, n_regions, into):
             if keep:
                 before = f
             else:
-                _drop(lists, b, before, f)
-            f = lists.follow[f]
-        _append(lists, a, b)
+                _drop(follow, tail, b, before, f)
+            f = follow[f]
+        _append(follow, tail, a, b)
         sums[a] += sums[b]
         parent[b] = a
         left -= 1
-        if len(pairs.known):
+        if learned:
             palette[a] += palette[b]
-            pairs.outline[a] += pairs.outline[b] - 2 * between
-            know(pairs, a)
+            outline[a] += outline[b] - 2 * between
+            know(sums, outline, palette, a, known, roots)
         if 2 * entered > slots:
             entered = _fill(table, edges, parent, alive)
     _number(parent, into)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _absorb(sums, edges, min_size, n_regions, position, into):
     """Arrays as in RegionGraph, sums changed in place; into (R,) int32 out."""
     count = len(sums)
-    lists, _ = _make_lists(edges, count)
+    first, (follow, tail, _) = 2 * len(edges), _make_lists(edges, count)
     parent, heap, length = np.arange(count).astype(np.int32), np.empty(2 * count, np.int64), 0
     for r in range(count):
         if sums[r, SIZE] < min_size:
@@ -285,22 +288,22 @@ def _absorb(sums, edges, min_size, n_regions, position, into):
         if parent[a] != a or sums[a, SIZE] != size:
             continue
         best, least = -1, np.inf
-        before, f = -1, lists.head[a]
+        before, f = first + a, follow[first + a]
         while f >= 0:
             b = root(parent, edges[f // 2, 1 - f % 2])
             if b == a:
-                _drop(lists, a, before, f)
+                _drop(follow, tail, a, before, f)
             else:
                 distance = distance_of(sums, position, a, b)
                 if distance < least or (distance == least and b < best):
                     best, least = b, distance
                 before = f
-            f = lists.follow[f]
+            f = follow[f]
         if best < 0:
             break
         sums[best] += sums[a]
         parent[a] = best
-        _append(lists, best, a)
+        _append(follow, tail, best, a)
         left -= 1
         if sums[best, SIZE] < min_size:
             _push(heap, length, (np.int64(sums[best, SIZE]) << 32) | best)

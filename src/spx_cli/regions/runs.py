@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from spx_cli.types import Labels
 
+_AT_ONCE = 16  # pixels that are painted at once
+
 
 class Runs(NamedTuple):
     """Runs in raster order, and the 4-connected region of each.
@@ -42,9 +44,9 @@ def find_runs(labels: NDArray[Any]) -> Runs:
 
 def paint(runs: Runs, number: NDArray[np.int32]) -> Labels:
     """Return the map, int32 (H, W), in which the pixels of region r have the id number[r]."""
-    out = np.empty((len(runs.first) - 1, runs.width), np.int32)
-    _paint(runs.first, runs.start, runs.region, number, out)
-    return out
+    pixels = np.empty((len(runs.first) - 1) * runs.width + _AT_ONCE, np.int32)
+    _paint(runs.first, runs.start, runs.region, runs.width, number, pixels)
+    return pixels[:-_AT_ONCE].reshape(-1, runs.width)
 
 
 @njit(cache=True, nogil=True)
@@ -115,13 +117,16 @@ def _join_runs(labels, first, start, region):
 
 
 @njit(cache=True, nogil=True)
-def _paint(first, start, region, number, out):
-    """first (H + 1,), start (M + 1,), region (M,), number (R,); out (H, W) int32."""
-    height, width = out.shape
-    for y in range(height):
-        row = out[y]
+def _paint(first, start, region, width, number, pixels):
+    """first (H + 1,), start (M + 1,), region (M,), number (R,); pixels (H W + _AT_ONCE,) int32 out."""
+    for y in range(len(first) - 1):
         for j in range(first[y], first[y + 1]):
             stop = start[j + 1] if j + 1 < first[y + 1] else width
             n = number[region[j]]
-            for x in range(start[j], stop):
-                row[x] = n
+            # Too much, for the next run to paint over: most runs are then one store, and no branch is mispredicted.
+            # Unsigned, for numba would look at each signed index whether it counts from the end.
+            at, end = np.uint64(y * width + start[j]), np.uint64(y * width + stop)
+            while at < end:
+                for i in range(np.uint64(_AT_ONCE)):
+                    pixels[at + i] = n
+                at += np.uint64(_AT_ONCE)
