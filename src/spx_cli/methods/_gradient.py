@@ -23,18 +23,22 @@ def canny(image: Image) -> Contours:
     return found.astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def fill_gradient(lab, base, scale, out):
     """lab (H, W, 3) float32; out (H, W) of any kind: base + scale times the length of the central differences."""
     height, width, _ = lab.shape
-    half = np.float32(0.5) * scale
+    half, count = np.float32(0.5) * scale, 3 * width
+    rows, change = lab.reshape(height, count), np.empty(count, np.float32)
+    inside, last = change[3 : count - 3], count - 3
     for y in range(height):
-        above, here, below = lab[max(y - 1, 0)], lab[y], lab[min(y + 1, height - 1)]
-        row = out[y]
+        above, here, below, row = rows[max(y - 1, 0)], rows[y], rows[min(y + 1, height - 1)], out[y]
+        left, right = here[: count - 6], here[6:]
+        for i in range(count - 6):
+            inside[i] = right[i] - left[i]
+        for c in range(3):
+            change[c], change[last + c] = here[min(3, last) + c] - here[c], here[last + c] - here[max(last - 3, 0) + c]
+        for i in range(count):
+            down = below[i] - above[i]
+            change[i] = change[i] * change[i] + down * down
         for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            total = np.float32(0)
-            for c in range(3):
-                across, down = here[right, c] - here[left, c], below[x, c] - above[x, c]
-                total += across * across + down * down
-            row[x] = base + half * np.sqrt(total)
+            row[x] = base + half * np.sqrt(change[3 * x] + change[3 * x + 1] + change[3 * x + 2])

@@ -25,14 +25,26 @@ def grow(features: NDArray[Any], n_segments: int, compactness: float) -> Labels:
     """
     height, width, channels = features.shape
     seeds = grid_seeds((height, width), n_segments)
-    pixels = np.full((height + 2, width + 2, channels + 1), _TAKEN, np.float32)
-    pixels[1:-1, 1:-1, 0] = np.inf
-    pixels[1:-1, 1:-1, 1:] = features
+    pixels = np.empty((height + 2, width + 2, channels + 1), np.float32)
+    _frame(features, pixels)
     labels = np.empty((height, width), np.int32)
     # The mean of millions of pixels stands still in float32; float64 takes a tenth longer.
     centre = np.zeros((len(seeds), channels + 3), np.float64 if labels.size > _LARGE else np.float32)
     _grow(pixels, seeds, np.float32(len(seeds) / (height * width)), np.float32(1 / compactness), centre, labels)
     return labels
+
+
+@njit(cache=True, nogil=True)
+def _frame(features, pixels):
+    """features (H, W, C); pixels (H + 2, W + 2, 1 + C) out, as `_grow` wants them."""
+    height, width, channels = features.shape
+    for y in range(height + 2):
+        for x in range(width + 2):
+            inside = 0 < y <= height and 0 < x <= width
+            pixels[y, x, 0] = np.float32(np.inf) if inside else _TAKEN
+            if inside:
+                for c in range(channels):
+                    pixels[y, x, c + 1] = features[y - 1, x - 1, c]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
