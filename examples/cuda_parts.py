@@ -137,7 +137,7 @@ def time_one(name: str, precision: str, images: list[Any], k: int, seconds: floa
     from spx_cli.methods import create
     from spx_cli.methods._feedforward import run
     from spx_cli.methods._graphs import Graphs
-    from spx_cli.methods._torch import stack
+    from spx_cli.methods._tensors import stack
 
     method, size = create(name, device=options.device, precision=precision), images[0].shape[:2]
     where, graphs = method.where, Graphs()
@@ -242,7 +242,7 @@ def _slic_times(options: argparse.Namespace) -> None:
     from spx_cli.methods._association import Grid
     from spx_cli.methods._graphs import Graphs
     from spx_cli.methods._grid import grid_shape
-    from spx_cli.methods._torch import scaled_inputs, stack, tensor_to_lab
+    from spx_cli.methods._tensors import scaled_inputs, stack, tensor_to_lab
 
     height, width, k = (96, 144, 24) if options.quick else (960, 1280, 1000)
     (image,), where = photos(options, height, width, 1), torch.device(options.device)

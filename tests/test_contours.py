@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from spx_cli.errors import ParameterError, WeightsError
 from spx_cli.methods import create
 from spx_cli.methods._contours import chances, contour_loss
+from spx_cli.methods._pieces import pieces
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import pieces
 from spx_cli.training.state import State
 from strategies import label_maps
 
@@ -120,7 +120,7 @@ def test_a_large_image_is_seen_in_pieces(monkeypatch):
     image = np.tile(picture(), (3, 3, 1))
     method = create("fcn", device="cpu")
     whole = method.contour_map(image)
-    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 128)
+    monkeypatch.setattr("spx_cli.methods._pieces._PIECE", 128)
     monkeypatch.setattr("spx_cli.methods._torch.pieces", partial(pieces, beyond=64))
     parts = method.contour_map(image)
     assert parts.shape == (192, 288)

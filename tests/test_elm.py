@@ -6,8 +6,8 @@ import torch
 
 from spx_cli.methods import _pairs, create
 from spx_cli.methods._association import Grid
+from spx_cli.methods._pieces import pieces
 from spx_cli.methods._resize import resize_image
-from spx_cli.methods._torch import pieces
 from spx_cli.regions.graph import FEATURES, SIZE, region_graph
 from spx_cli.regions.runs import find_runs
 
@@ -87,7 +87,7 @@ def test_a_large_image_is_seen_in_pieces(monkeypatch):
     image[:, 90:] += 100
     method = create("elm", device="cpu")
     whole = method.assign(image, 20)
-    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 64)
+    monkeypatch.setattr("spx_cli.methods._pieces._PIECE", 64)
     monkeypatch.setattr("spx_cli.methods.elm.pieces", partial(pieces, beyond=64))
     parts = method.assign(image, 20)
     np.testing.assert_array_equal(parts.labels, whole.labels)

@@ -83,7 +83,7 @@ def test_a_large_input_is_seen_in_pieces_that_make_the_same_map(monkeypatch):
     image[:, 90:] += 100
     method = create("fcn", device="cpu")
     whole = method.assign(image, 400)
-    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 64)
+    monkeypatch.setattr("spx_cli.methods._pieces._PIECE", 64)
     pieces = method.assign(image, 400)
     assert (pieces.labels == whole.labels).mean() > 0.9999
     np.testing.assert_allclose(pieces.contours, whole.contours, atol=1e-4)

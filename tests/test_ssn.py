@@ -14,7 +14,8 @@ from spx_cli.errors import ImageError, ParameterError
 from spx_cli.methods import _association as association
 from spx_cli.methods import create, ssn
 from spx_cli.methods._contours import sigmoid
-from spx_cli.methods._torch import fold, tensor_to_lab
+from spx_cli.methods._tensors import tensor_to_lab
+from spx_cli.methods._torch import fold
 from trainee import assert_learns
 
 
@@ -264,7 +265,7 @@ def test_a_large_image_is_seen_in_pieces_that_make_the_same_map(monkeypatch):
     image[:, 190:] += 100
     method = create("ssn", device="cpu")
     whole = method.assign(image, 60)
-    monkeypatch.setattr("spx_cli.methods._torch._PIECE", 160)
+    monkeypatch.setattr("spx_cli.methods._pieces._PIECE", 160)
     parts = method.assign(image, 60)
     assert (parts.labels == whole.labels).mean() > 0.999
     np.testing.assert_allclose(parts.features, whole.features, atol=1e-2)

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from spx_cli.datasets import Sample
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import TorchMethod, stack
+from spx_cli.methods._tensors import stack
+from spx_cli.methods._torch import TorchMethod
 from spx_cli.params import param
 from spx_cli.training.loop import train
 from spx_cli.types import Assignment

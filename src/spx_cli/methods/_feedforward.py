@@ -14,7 +14,8 @@ from spx_cli import device
 from spx_cli.errors import OutOfMemory
 from spx_cli.methods._association import fused_kernels
 from spx_cli.methods._graphs import Graphs
-from spx_cli.methods._torch import TorchMethod, stack
+from spx_cli.methods._tensors import stack
+from spx_cli.methods._torch import TorchMethod
 from spx_cli.types import Assignment, Image
 
 # A larger input keeps the GPU busy for longer than it takes to queue its work.

@@ -15,7 +15,7 @@ from spx_cli.methods._association import Grid
 from spx_cli.methods._feedforward import run
 from spx_cli.methods._graphs import Graphs
 from spx_cli.methods._grid import grid_shape
-from spx_cli.methods._torch import scaled_inputs, tensor_to_lab
+from spx_cli.methods._tensors import scaled_inputs, tensor_to_lab
 from spx_cli.types import Image, Labels
 
 _graphs = Graphs()

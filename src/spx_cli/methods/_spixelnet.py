@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
-from spx_cli.methods._torch import check_bytes
+from spx_cli.methods._tensors import check_bytes
 
 CELL = 16  # pixels of the network's input to a side of a grid cell: four halvings
 WIDTHS = (16, 32, 64, 128, 256)  # channels at full size, then after each halving

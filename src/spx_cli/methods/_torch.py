@@ -3,10 +3,9 @@
 import re
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property, partial
-from itertools import product
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,56 +16,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel
 
 from spx_cli import device, weights
-from spx_cli.errors import ImageError, OutOfMemory, ParameterError, WeightsError
+from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
 from spx_cli.methods._contours import chances
+from spx_cli.methods._pieces import pieces
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
+from spx_cli.methods._tensors import stack
 from spx_cli.methods.base import Along, Method, check_assignment, check_count, guides_of
 from spx_cli.options import check_scales
 from spx_cli.params import param
 from spx_cli.pool import workers
 from spx_cli.regions.finish import on_host
 from spx_cli.types import Assignment, Contours, Image, Labels, check_image
-
-# Sides of the pieces in which large images are seen, and what is seen around each, in pixels.
-_PIECE, _AROUND = 1536, 256
-
-Window = tuple[slice, slice]
-
-
-def pieces(size: tuple[int, int], beyond: int = _AROUND) -> Iterator[tuple[Window, Window, Window]]:
-    """Return the pieces in which large images are seen, so that memory does not grow with them.
-
-    Each is a window of an image of (height, width) = size, the same with what is seen around it, `beyond` pixels more
-    on each side, and where it lies in that. Images of up to 1,536 pixels a side are one piece.
-    """
-    for corner in product(*(range(0, side, _PIECE) for side in size)):
-        starts = [max(c - beyond, 0) for c in corner]
-        ends = [min(c + _PIECE, side) for c, side in zip(corner, size, strict=True)]
-        y, x = map(slice, corner, ends)
-        top, left = (slice(start, end + beyond) for start, end in zip(starts, ends, strict=True))
-        below, right = (slice(c - s, e - s) for c, s, e in zip(corner, starts, ends, strict=True))
-        yield (y, x), (top, left), (below, right)
-
-
-def in_pieces(see: Callable[[Tensor, tuple[int, int]], Sequence[Tensor]], images: Tensor, reach: int) -> list[Tensor]:
-    """Return the maps (B, ..., h, w) that `see` makes of images (B, 3, h, w), of large ones piece by piece.
-
-    see : is given a piece, and the row and column of its first pixel. reach : how many pixels away its network looks.
-    """
-    size = images.shape[2], images.shape[3]
-    places = list(pieces(size, reach))
-    if len(places) == 1:
-        return list(see(images, (0, 0)))
-    whole: list[Tensor] = []
-    for window, (y, x), inside in places:
-        for i, made in enumerate(see(images[:, :, y, x], (y.start, x.start))):
-            if i == len(whole):
-                shape, last = (*made.shape[:-2], *size), made.is_contiguous(memory_format=torch.channels_last)
-                layout = torch.channels_last if last else torch.contiguous_format
-                whole.append(torch.empty(shape, dtype=made.dtype, device=made.device, memory_format=layout))
-            whole[i][..., *window] = made[..., *inside]
-    return whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,71 +350,3 @@ def fold(network: nn.Module) -> nn.Module:
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return network
-
-
-def stack(images: Sequence[Image], where: torch.device) -> Tensor:
-    """Return images of one size as a uint8 tensor (B, 3, H, W), channels_last; a copy to a GPU is not waited for."""
-    cuda = where.type == "cuda"
-    batch = torch.empty(len(images), *images[0].shape, dtype=torch.uint8, pin_memory=cuda)
-    np.stack(images, out=batch.numpy())
-    return batch.to(where, non_blocking=cuda).permute(0, 3, 1, 2)
-
-
-# Kept for good: a captured CUDA graph may read it.
-@cache
-def _lab_tables(where: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    level = torch.arange(256, dtype=torch.float64) / 255
-    linear = torch.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
-    to_xyz = torch.tensor(
-        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]],
-        dtype=torch.float64,
-    )
-    white = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64)
-    with torch.inference_mode(False):  # what a segmentation leaves here must serve training too
-        return linear.to(where, dtype), (to_xyz / white[:, None]).to(where, dtype)
-
-
-def check_bytes(images: Tensor) -> None:
-    """Raise ImageError unless `images` are uint8 (B, 3, H, W): as indices of a table, floats up to 1 would be black."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ImageError(f"images must be uint8 (B, 3, H, W), 0 to 255, not {images.dtype} {tuple(images.shape)}")
-
-
-def tensor_to_lab(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return Lab (D65), (B, 3, H, W), of uint8 RGB, on the same device; `color.rgb_to_lab` for tensors."""
-    check_bytes(images)
-    linear, to_xyz = _lab_tables(images.device, dtype)
-    rgb = linear[images.long()]
-    # Written out: as a matrix product it would be rounded wherever products are, under autocast or in TF32.
-    t = sum((rgb[:, c : c + 1] * to_xyz[:, c, None, None] for c in range(3)), start=torch.zeros_like(rgb))
-    f = torch.where(t > 0.008856, _cube_root(t.clamp(min=1e-6)), 7.787 * t + 16 / 116)
-    return torch.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
-
-
-def _cube_root(t: Tensor) -> Tensor:
-    """Return t^(1/3) within 2e-7 for float32 and 1e-15 for float64, 0 < t <= 1.1; see `color._lab_f`.
-
-    On the CPU torch rounds a power otherwise at the end of each thread's share of the pixels than before it, so a map
-    would depend on the number of threads. Sums, products, quotients and square roots have one rounding.
-    """
-    u = t.sqrt().sqrt()
-    root = -0.04940759 + u * (0.73443874 + u * 0.31808401)
-    for _ in range(2 if t.dtype == torch.float64 else 1):
-        cube = root * root * root
-        root = root * ((cube + t + t) / (cube + cube + t))
-    return root
-
-
-INPUTS = 5  # L, a, b, y, x
-
-
-def scaled_inputs(
-    lab: Tensor, color_scale: float, position_scale: float, layout: torch.memory_format = torch.channels_last
-) -> Tensor:
-    """Return (B, 5, H, W): scaled L, a, b and the scaled row and column of each pixel, from 0."""
-    batch, _, height, width = lab.shape
-    x = torch.empty(batch, INPUTS, height, width, dtype=lab.dtype, device=lab.device, memory_format=layout)
-    x[:, :3] = lab * color_scale
-    x[:, 3] = torch.arange(height, dtype=lab.dtype, device=lab.device)[:, None] * position_scale
-    x[:, 4] = torch.arange(width, dtype=lab.dtype, device=lab.device) * position_scale
-    return x

@@ -26,10 +26,12 @@ from spx_cli.methods._association import Grid
 from spx_cli.methods._contours import borders, chances, padded
 from spx_cli.methods._merging import LOSS
 from spx_cli.methods._pairs import PairLoss
+from spx_cli.methods._pieces import pieces
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image
 from spx_cli.methods._spixelnet import normalise
-from spx_cli.methods._torch import TorchMethod, pieces, stack, tensor_to_lab
+from spx_cli.methods._tensors import stack, tensor_to_lab
+from spx_cli.methods._torch import TorchMethod
 from spx_cli.methods.base import BORDER_PRICE
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image

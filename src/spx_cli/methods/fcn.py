@@ -14,10 +14,10 @@ from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid
 from spx_cli.methods._contours import chances, contour_loss, padded
 from spx_cli.methods._feedforward import FeedForward
+from spx_cli.methods._pieces import in_pieces
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._resize import resize_image, resize_labels
 from spx_cli.methods._spixelnet import CELL, WIDTHS, Encoder, block, cell_grid, cell_labels, normalise
-from spx_cli.methods._torch import in_pieces
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 

@@ -23,7 +23,8 @@ from spx_cli.methods._grid import grid_shape
 from spx_cli.methods._instance import Norm, moments, pad
 from spx_cli.methods._merging import WARD
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
+from spx_cli.methods._tensors import stack, tensor_to_lab
+from spx_cli.methods._torch import TorchMethod
 from spx_cli.methods._unlabelled import FLAT, unlabelled
 from spx_cli.params import param
 from spx_cli.types import Assignment, Contours, Image

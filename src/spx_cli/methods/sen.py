@@ -19,7 +19,8 @@ from spx_cli.errors import ParameterError
 from spx_cli.methods._merging import WARD
 from spx_cli.methods._recipe import Recipe
 from spx_cli.methods._snic import grow
-from spx_cli.methods._torch import TorchMethod, stack, tensor_to_lab
+from spx_cli.methods._tensors import stack, tensor_to_lab
+from spx_cli.methods._torch import TorchMethod
 from spx_cli.methods._unlabelled import unlabelled
 from spx_cli.methods.base import check_count
 from spx_cli.params import param

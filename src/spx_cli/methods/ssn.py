@@ -17,8 +17,9 @@ from spx_cli.methods import _association as association
 from spx_cli.methods._association import Grid, SoftSuperpixels
 from spx_cli.methods._contours import chances, contour_loss
 from spx_cli.methods._feedforward import FeedForward, inward
+from spx_cli.methods._pieces import in_pieces
 from spx_cli.methods._recipe import Recipe
-from spx_cli.methods._torch import INPUTS, check_bytes, in_pieces, scaled_inputs, tensor_to_lab
+from spx_cli.methods._tensors import INPUTS, check_bytes, scaled_inputs, tensor_to_lab
 from spx_cli.params import param
 from spx_cli.types import Assignment, Image
 
