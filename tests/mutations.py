@@ -273,7 +273,7 @@ MUTATIONS = (
     ),
     Mutation(
         "methods/_torch.py",
-        "copy.__dict__.update(network=self.network, _bound=shapes)",
+        'copy = copy._bound_to(self.__dict__["_bound"], where)',
         "pass",
         "test_weights.py -k kept",
     ),

@@ -85,3 +85,19 @@ def test_workers_share_the_cores():
     assert pool.workers() == 1
     found = dict(pool.spread(standin.share, range(4), jobs=2))
     assert set(found.values()) == {(2, max(1, pool.cores() // 2))}
+
+
+def test_signals_that_were_put_off_all_arrive():
+    told, both = [], (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda *caught: told.append(caught[0])) for one in both}
+    try:
+        with pool._undisturbed():
+            for one in before:
+                signal.raise_signal(one)
+            assert told == []
+        assert sorted(told) == sorted(before)
+        signal.raise_signal(signal.SIGTERM)
+        assert told[2:] == [signal.SIGTERM]
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from spx_cli import weights
 from spx_cli.cli import run
-from spx_cli.errors import ParameterError, SpxError, UnknownName, WeightsError
+from spx_cli.errors import SpxError, UnknownName, WeightsError
 from spx_cli.methods import create
+from spx_cli.methods.sen import Embedder
 
 LEARNED = ["fcn", "lnsnet", "sin", "ssn"]
 
@@ -155,23 +156,47 @@ def test_a_bound_network_is_kept_and_told(name):
         np.testing.assert_array_equal(same.segment(image, 12), expected)
     with pytest.raises(WeightsError, match="lacks the bound network"):
         dataclasses.replace(bound).segment(image, 12)
-    with pytest.raises(ParameterError, match="keeps its device and precision"):
-        create(bound, precision="bfloat16")
+    rough = create(bound, precision="bfloat16")
+    np.testing.assert_array_equal(rough.segment(image, 12), create(rough, precision="bfloat16").segment(image, 12))
+    np.testing.assert_array_equal(create(rough, precision="float32").segment(image, 12), expected)
 
 
 def test_a_bound_network_keeps_its_shape():
     for name, asked in (("ssn", {"channels": 10}), ("sen", {"width": 8})):
         method = create(name, device="cpu")
-        with pytest.raises(ParameterError, match=r"network keeps its shape: .* has shape|width=8 is not that"):
+        with pytest.raises(WeightsError, match=r"network to bind: .* has shape|width=8 is not that"):
             create(method.bind(method.build()), **asked)
+    wide = create("sen").bind(create("sen", width=8).build())
+    assert wide.width == 8
+    with pytest.raises(WeightsError, match="width=4 is not that of the network, which has 8"):
+        create(wide, width=4)
+    with pytest.raises(WeightsError, match="no network of sen: width must be"):
+        create("sen").bind(Embedder(8, 64, None))
 
 
+def test_what_a_bound_network_itself_knows_is_changed_in_it():
+    torch.manual_seed(3)
+    network = create("sen", clustering=True).build()
+    changed = create(create("sen", clustering=True).bind(network), iterations=3, anchor=4)
+    expected = create("sen", clustering=True, iterations=3, anchor=4).bind(network)
+    assert changed == expected
+    assert changed.network.cluster.iterations == 3
+    np.testing.assert_array_equal(changed.segment(noise(), 12), expected.segment(noise(), 12))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, in compiling
 def test_a_wrapped_network_is_bound_as_it_is():
     method = create("ssn", device="cpu")
     network = method.load()
     expected = method.bind(network).segment(noise(), 12)
-    for wrapped in (torch.nn.DataParallel(network), torch.optim.swa_utils.AveragedModel(network)):
+    average, parallel = torch.optim.swa_utils.AveragedModel, torch.nn.DataParallel
+    compiled = method.load()
+    name, child = next(compiled.named_children())
+    setattr(compiled, name, torch.compile(child))
+    for wrapped in (parallel(network), average(network), parallel(average(network)), compiled):
         np.testing.assert_array_equal(method.bind(wrapped).segment(noise(), 12), expected)
+    with pytest.raises(WeightsError, match="to bind must be"):
+        method.bind("ssn")
     for other in (torch.nn.Sequential(network), create("ssn", channels=10).build(), create("fcn").build()):
         with pytest.raises(WeightsError, match="to bind"):
             method.bind(other)

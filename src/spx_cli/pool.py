@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -181,10 +181,11 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if blocked is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for known, handler in handlers.items():
-            signal.signal(known, handler)
-        if pending:
-            handlers[pending[0][0]](*pending[0])
+        with ExitStack() as restored:  # all of them, whatever one of them does when its signal comes just now
+            for caught in pending:
+                restored.callback(handlers[caught[0]], *caught)
+            for known, handler in handlers.items():
+                restored.callback(signal.signal, known, handler)
 
 
 class _Context(SpawnContext):

@@ -108,6 +108,16 @@ def test_without_resume_a_run_begins_anew(data, tmp_path, scored):
     assert len(scored) == 4
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("content", [b'{"my": "settings"}', b'{"my": "settings"}\n', b"words"])
+def test_what_is_no_file_of_results_stays(data, tmp_path, content, resume):
+    keep = tmp_path / "rows.jsonl"
+    keep.write_bytes(content)
+    with pytest.raises(FormatError, match="is no file of results"):
+        evaluate(data, BANDS, rows=keep, resume=resume)
+    assert keep.read_bytes() == content
+
+
 def test_other_settings_cannot_go_on(data, tmp_path):
     keep = tmp_path / "rows.jsonl"
     evaluate(data, BANDS, rows=keep, metrics=["asa"])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -221,9 +222,28 @@ def test_the_checkpoint_knows_the_best_weights(tmp_path, monkeypatch):
     records = train(Trainee(), samples(), samples(2), recipe, tmp_path)
     while next(records).step < 7:
         pass
-    records.close()
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert content["step"] == content["best"]["step"] == int(provenance(tmp_path / "best.safetensors")["steps"]) == 4
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_who_stops_asking_for_lines_leaves_a_checkpoint(straight, tmp_path, interrupted):
+    recipe = replace(RECIPE, checkpoint_minutes=9)
+
+    def watch(records):
+        for record in records:
+            torch.rand(1)  # a random state that is not the run's
+            if record.step == 7 and interrupted:
+                raise KeyboardInterrupt
+            if record.step == 7:
+                break
+
+    with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+        watch(train(Trainee(), samples(), samples(2), recipe, tmp_path))
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 7
+    for _ in train(Trainee(), samples(), samples(2), recipe, tmp_path, resume=True):
+        pass
+    assert_equal(tmp_path, straight[0])
 
 
 def test_best_weights_that_a_kill_left_out_are_written_at_the_next_start(straight, tmp_path, monkeypatch):

@@ -63,6 +63,17 @@ def test_random_numbers_of_the_caller_and_of_the_run_are_apart(straight, tmp_pat
     assert torch.equal(torch.cat([*drawn, torch.rand(2)]), expected)
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+def test_where_the_caller_has_another_type(straight, tmp_path, kind):
+    try:
+        torch.set_default_dtype(kind)
+        run(tmp_path)
+        assert torch.get_default_dtype() == kind
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_equal(tmp_path, straight[0])
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_where_the_caller_records_no_gradients(straight, tmp_path, mode):
     with mode():
@@ -80,12 +91,14 @@ def test_where_the_caller_records_no_gradients(straight, tmp_path, mode):
         ({"recipe": "paper"}, r"recipe must be one of method\.recipes \(paper\), not 'paper'"),
         ({"val_samples": None}, r"val_samples must be a sequence of samples, \[\] for none, not None"),
         ({"train_samples": "data"}, "train_samples must be a sequence of samples, .* not 'data'"),
+        ({"out": None}, "out must be a path, not None"),
+        ({"start": "ssn"}, "start must be weights by name, .* not 'ssn'"),
     ],
 )
 def test_arguments_of_another_kind_are_refused_at_once(tmp_path, changes, message):
-    given = {"method": Trainee(), "train_samples": samples(), "val_samples": [], "recipe": RECIPE, **changes}
+    given = {"method": Trainee(), "train_samples": samples(), "val_samples": [], "recipe": RECIPE, "out": tmp_path}
     with pytest.raises(ParameterError, match=message):
-        train(**given, out=tmp_path)
+        train(**given | changes)
 
 
 @pytest.mark.slow

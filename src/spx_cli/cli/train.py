@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -158,7 +158,7 @@ def train(
         tensorboard=tensorboard,
         contours=contours,
     )
-    with _display(as_json=as_json, quiet=quiet) as show:
+    with closing(records), _display(as_json=as_json, quiet=quiet) as show:  # closed, an interrupted run keeps its steps
         for record in records:
             show(record)
     if os.environ.get("RANK", "0") == "0" and not as_json:

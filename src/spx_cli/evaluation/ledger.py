@@ -94,6 +94,8 @@ class Ledger:
         end = 0
         for line in self._file:
             if not line.endswith(b"\n"):
+                if end == 0:
+                    _check_torn(line, self.path)
                 break
             try:
                 value = unsealed(line)
@@ -142,9 +144,14 @@ def _check_replaceable(place: Path) -> None:
         line = file.readline()
     try:
         unsealed(line)
-    except ValueError:  # a first line that a kill cut short is ours
-        if line.endswith(b"\n") or not line.startswith(b'["'):
-            raise FormatError(f"{place} is no file of results, and would be replaced; name another") from None
+    except ValueError:
+        _check_torn(line, place)
+
+
+def _check_torn(line: bytes, place: Path | None) -> None:
+    """Raise FormatError unless a first line is one of ours that a kill cut short."""
+    if line.endswith(b"\n") or not line.startswith(b'["'):
+        raise FormatError(f"{place} is no file of results, and would be replaced; name another")
 
 
 def cache_file(name: str) -> Path | None:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.optim.swa_utils import AveragedModel
 
 from spx_cli import device, weights
 from spx_cli.errors import OutOfMemory, ParameterError, WeightsError
@@ -221,7 +220,7 @@ class TorchMethod(Method):
         network = self._unfilled()
         if list(network.parameters()):
             state = weights.load(self.weights, self.name)
-            shaped = self._shaped(state)
+            shaped = self._shaped(state, f"weights {self.weights!r}")
             network = network if shaped == self else shaped._unfilled()
             fill(network, state, f"weights {self.weights!r}")
         return network
@@ -229,7 +228,7 @@ class TorchMethod(Method):
     def fit(self, state: Mapping[str, Tensor], source: str) -> nn.Module:
         """Return the network with the authors' state dict; WeightsError names `source` if it does not fit."""
         state = self.convert(state)
-        network = self.like(state)._unfilled()
+        network = self._shaped(state, f"weights {source!r}")._unfilled()
         fill(network, state, f"weights {source!r}")
         return network
 
@@ -237,13 +236,16 @@ class TorchMethod(Method):
         """Return the method with those options of its network that a state dict shows, by names and shapes."""
         return self
 
-    def _shaped(self, state: Mapping[str, Tensor]) -> Self:
+    def _shaped(self, state: Mapping[str, Tensor], source: str) -> Self:
         """Return `like(state)`; WeightsError where it is not as asked for: a default gives way, a choice not."""
-        shaped = self.like(state)
+        try:
+            shaped = self.like(state)
+        except ParameterError as error:
+            raise WeightsError(f"{source}: no network of {self.name}: {error}") from None
         for field in fields(self):
             asked, found = getattr(self, field.name), getattr(shaped, field.name)
             if found != asked != field.default and field.name != "contours":  # which a network may see in vain
-                raise WeightsError(f"{field.name}={asked} is not that of the network, which has {found}")
+                raise WeightsError(f"{source}: {field.name}={asked} is not that of the network, which has {found}")
         return shaped
 
     @staticmethod
@@ -274,29 +276,30 @@ class TorchMethod(Method):
         network : as `load` and `build` give it, or wrapped by PyTorch. Its weights are not told by a name: `weights`
             of the copy tells them from others. WeightsError for a network of something else.
         """
-        state = {_WRAPPED.sub("", name): value for name, value in network.state_dict().items()}
-        if isinstance(network, AveragedModel):
-            del state["n_averaged"]
-        own = self._shaped(state)._unfilled()
+        if not isinstance(network, nn.Module):
+            raise WeightsError(f"a network to bind must be an nn.Module, not {network!r}")
+        state = {_WRAPPED.sub("", name): value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        state.pop("n_averaged", None)  # of AveragedModel
+        return self._bound_to(state, next((p.device for p in network.parameters()), torch.device("cpu")))
+
+    def _bound_to(self, state: Mapping[str, Tensor], where: torch.device) -> Self:
+        shaped = self._shaped(state, "the network to bind")
+        own = shaped._unfilled()
         fill(own, state, "the network to bind")
-        where = next((p.device for p in network.parameters()), torch.device("cpu"))
-        bound = replace(self, weights=f"{_BOUND}{weights.digest(state)[:16]}")
-        shapes = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-        bound.__dict__.update(network=self._ready(own, where), _bound=shapes)
+        told: dict[str, Any] = {name: value for name, value in vars(self).items() if name == "contours"}
+        bound = replace(shaped, weights=f"{_BOUND}{weights.digest(state)[:16]}", **told)
+        bound.__dict__.update(network=self._ready(own, where), _bound=state)
         return bound
 
     def changed(self, **given: Any) -> Self:
-        """Return a copy with other parameters; of a bound method it keeps the network, ParameterError if it cannot."""
+        """Return a copy with other parameters; that of a bound method has the same weights, WeightsError if not."""
         copy = super().changed(**given)
         if self.bound and "weights" not in given:
-            if (device.of(copy), copy.precision) != (device.of(self), self.precision):
-                raise ParameterError("a bound network keeps its device and precision; bind it to a method with others")
-            shapes = self.__dict__["_bound"]
-            try:
-                check_fit(copy._shaped(shapes)._unfilled(), shapes, "the bound network")
-            except WeightsError as error:
-                raise ParameterError(f"a bound network keeps its shape: {error}") from None
-            copy.__dict__.update(network=self.network, _bound=shapes)
+            where = self.where if copy.device == self.device else device.pick(copy.device)
+            copy = copy._bound_to(self.__dict__["_bound"], where)
+            for name, value in given.items():
+                if getattr(copy, name) != value:
+                    raise WeightsError(f"{name}={value} is not that of the network, which has {getattr(copy, name)}")
         return copy
 
     def _ready(self, network: nn.Module, where: torch.device) -> nn.Module:
@@ -315,7 +318,8 @@ class TorchMethod(Method):
 
 _loading = threading.RLock()
 _BOUND = "bound "  # in place of the name of weights, before what tells them from others
-_WRAPPED = re.compile(r"^(module\.|_orig_mod\.)+")  # what DataParallel and compiling put before the names of tensors
+# What DataParallel, averaging and compiling put into the names of tensors.
+_WRAPPED = re.compile(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 
 
 def _same(assignment: Assignment) -> Assignment:
@@ -324,12 +328,6 @@ def _same(assignment: Assignment) -> Assignment:
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load strictly; WeightsError names the first tensor that does not fit."""
-    check_fit(network, state, source)
-    network.load_state_dict(state, strict=True)
-
-
-def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Raise WeightsError unless a network has just the tensors of a state dict, in their shapes."""
     own = network.state_dict()
     for name in [*own, *state]:
         if name not in state:
@@ -339,6 +337,7 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         if own[name].shape != state[name].shape:
             found, needed = tuple(state[name].shape), tuple(own[name].shape)
             raise WeightsError(f"{source}: {name!r} has shape {found}, the network needs {needed}")
+    network.load_state_dict(state, strict=True)
 
 
 def fold(network: nn.Module) -> nn.Module:

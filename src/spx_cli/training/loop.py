@@ -10,7 +10,7 @@ validation images) and last.safetensors.
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -36,6 +36,8 @@ from spx_cli.training.samples import Chosen, Pairs, Samples, Splits
 from spx_cli.training.state import BEST, CHECKPOINT, LAST, State, digest, export
 from spx_cli.training.validation import Validation
 
+Lines = Generator[LogLine, None, None]
+
 
 def train(
     method: TorchMethod,
@@ -50,10 +52,11 @@ def train(
     half: bool = False,
     tensorboard: bool = False,
     contours: str | Path | None = None,
-) -> Iterator[LogLine]:
+) -> Lines:
     """Train a method's network and yield a LogLine for each line of the log.
 
-    Between the lines torch's random state and the handlers of signals are the caller's, as they were.
+    Between the lines torch's random state and the handlers of signals are the caller's, as they were; who stops asking
+    for lines leaves a checkpoint. In other threads nothing may draw from torch's random state meanwhile.
 
     val_samples : may be empty; then nothing is validated, and best.safetensors is not written.
     out : folder of the run.
@@ -69,7 +72,7 @@ def train(
     holds another run than the one to resume, DataError without samples, TrainingError when the loss is not finite,
     KeyboardInterrupt after SIGINT or SIGTERM during a step, once the checkpoint is written.
     """
-    _check(method, train_samples, val_samples, recipe)
+    _check(method, train_samples, val_samples, recipe, out, start)
     run = partial(
         _run, method, train_samples, val_samples, recipe, Path(out),
         resume=resume, start=start, data=data, half=half, tensorboard=tensorboard, contours=contours,
@@ -77,7 +80,9 @@ def train(
     return _joined(method.device, run)
 
 
-def _check(method: object, train_samples: object, val_samples: object, recipe: object) -> None:
+def _check(
+    method: object, train_samples: object, val_samples: object, recipe: object, out: object, start: object
+) -> None:
     """Raise ParameterError for arguments of another kind than `train` takes."""
     if isinstance(method, Method) and not isinstance(method, TorchMethod):
         raise ParameterError(f"{method.name} is not trained; 'spx methods list' says which methods are learned")
@@ -87,11 +92,15 @@ def _check(method: object, train_samples: object, val_samples: object, recipe: o
         sized = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
         if not sized or isinstance(samples, str | Splits):
             raise ParameterError(f"{name} must be a sequence of samples, [] for none, not {samples!r}")
+    if not isinstance(out, str | Path):
+        raise ParameterError(f"out must be a path, not {out!r}")
+    if start is not None and not isinstance(start, Mapping):
+        raise ParameterError(f"start must be weights by name, as a network's state_dict(), not {start!r}")
     if not isinstance(recipe, Recipe):
         raise ParameterError(f"recipe must be one of method.recipes ({', '.join(method.recipes)}), not {recipe!r}")
 
 
-def _joined(device: str, run: Callable[[World, threading.Event], Generator[LogLine, None, None]]) -> Iterator[LogLine]:
+def _joined(device: str, run: Callable[[World, threading.Event], Lines]) -> Lines:
     stop = threading.Event()
     with join(device) as world:
         yield from apart(run(world, stop), stop, world)
@@ -112,7 +121,7 @@ def _run(
     half: bool,
     tensorboard: bool,
     contours: str | Path | None,
-) -> Generator[LogLine, None, None]:
+) -> Lines:
     if (out / CHECKPOINT).exists() and not resume:
         raise ParameterError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     pairs = Pairs(train_samples, method.teacher(), None if contours is None else _guide(method, contours))
@@ -158,14 +167,22 @@ def _run(
                 line = log.line(state.step, recipe.steps, samples, lr=lr, asa=state.asa, waited=feed.waited)
                 feed.waited = 0.0
             due = time.monotonic() - saved >= 60 * recipe.checkpoint_minutes
-            if writes and (better or last or stopped or due):
+            if kept := writes and (better or last or stopped or due):
                 log.settle()
                 state.save(out / CHECKPOINT, about)
                 saved = time.monotonic()
             if writes and better:  # only once the checkpoint knows of them, lest they outlive a run taken back
                 _export(out / BEST, state, about, half=half)
             if line is not None and not (stopped or stop.is_set()):  # whom a signal stops gets no line, but the signal
-                yield line
+                try:
+                    yield line
+                except GeneratorExit:  # the caller has enough, or was itself interrupted
+                    if writes and not kept:
+                        log.settle()
+                        state.save(out / CHECKPOINT, about)
+                    if writes:
+                        _export(out / LAST, state, about, half=half)
+                    raise
     if writes:
         _export(out / LAST, state, about, half=half)
     if stopped or stop.is_set():

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -116,15 +116,30 @@ class _Random:
 def apart(lines: Generator[T, None, None], stop: threading.Event, world: World) -> Iterator[T]:
     """Yield what a run yields, while the process is as the caller has it.
 
-    The run alone knows its random state, records gradients, and lets signals set `stop`.
+    The run alone knows its random state, records gradients, works in float32, and lets signals set `stop`.
     """
     if world.device.type == "cuda":
         torch.cuda.init()  # so that there is a random state of the caller's to be kept
     random = _Random()
-    with closing(lines):
+    try:
         while True:
-            with stop_signals(stop), random, torch.inference_mode(False), torch.enable_grad():
+            with stop_signals(stop), random, _as_ever():
                 line = next(lines, None)
             if line is None:
                 return
             yield line
+    finally:
+        with random, _as_ever():
+            lines.close()
+
+
+@contextmanager
+def _as_ever() -> Iterator[None]:
+    """Record gradients, and make tensors of float32, whatever the caller does."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)

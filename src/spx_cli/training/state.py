@@ -68,7 +68,7 @@ class State:
         torch.default_generator.manual_seed(recipe.seed)
         if device.type == "cuda":
             torch.cuda.manual_seed_all(recipe.seed)
-        network = method.build().float()  # whatever PyTorch's default is
+        network = method.build()
         if start is not None:
             fill(network, start, "the weights to start from")
         with within_memory():
