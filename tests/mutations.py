@@ -114,6 +114,28 @@ MUTATIONS = (
     Mutation("regions/merging.py", "palette[a] += palette[b]", "palette[a] += 0", "test_merging.py"),
     Mutation("regions/merging.py", "outline[b] - 2 * between", "outline[b] - between", "test_merging.py"),
     Mutation("regions/merging.py", "        tail[a] = before", "        pass", "test_merging.py"),
+    Mutation("training/loop.py", "if writes and not kept:", "if False:", "training -k stops_asking"),
+    Mutation(
+        "training/processes.py",
+        "        with random, _as_ever():\n",
+        "        with _as_ever():\n",
+        "training -k stops_asking",
+    ),
+    Mutation(
+        "training/processes.py", "set_default_dtype(torch.float32)", "get_default_dtype()", "training -k another_type"
+    ),
+    Mutation(
+        "evaluation/ledger.py",
+        "                if end == 0:\n                    _check_torn",
+        "                if False:\n                    _check_torn",
+        "evaluation -k no_file_of_results",
+    ),
+    Mutation(
+        "evaluation/ledger.py", "if os.path.samestat(", "if True or os.path.samestat(", "evaluation -k replaces_as"
+    ),
+    Mutation("methods/_torch.py", "if found != asked != field.default", "if False", "test_weights.py -k shape"),
+    Mutation("regions/graph.py", "if not np.isfinite(sums).all():", "if False:", "test_finish.py -k finite"),
+    Mutation("pool.py", "for caught in pending:", "for caught in pending[:1]:", "test_pool.py -k put_off"),
     Mutation("regions/costs.py", "np.float32(sums[r, FRAME]) / side", "np.float32(0) / side", "test_merging.py"),
     Mutation("regions/graph.py", "of[16 * k + 4 * m + n] += 1", "of[16 * k + 4 * m] += 1", "test_graph.py"),
     Mutation("regions/graph.py", "(2 * y - start[j]) % 4", "(y - start[j]) % 4", "test_graph.py"),
