@@ -279,8 +279,8 @@ MUTATIONS = (
     Mutation("evaluation/gates.py", "if names and n < m:", "if False:", "evaluation -k fewer_pairs"),
     Mutation(
         "evaluation/gates.py",
-        'yield _verdict(row, "scored as',
-        '_verdict(row, "scored as',
+        'yield _verdict(row, "scored here',
+        '_verdict(row, "scored here',
         "evaluation",
     ),
     Mutation("evaluation/gates.py", "(everybody and not reference)", "everybody", "test_bench.py -k ratio_to_itself"),

@@ -168,8 +168,11 @@ def told(path, scores, **parts):
 def test_what_the_run_lacks_fails_beside_the_baseline(baseline):
     rows = [{"method": method, "k_requested": k, "asa": 0.9} for method, k in (("m", 4), ("m", 9), ("n", 4))]
     failed = told(baseline(), document(asa=0.95), summary=rows)
-    assert failed == ["m 9 scored as in the baseline", "n 4 scored as in the baseline"]
+    assert failed == ["m 9 scored here as in the baseline", "n 4 scored here as in the baseline"]
     assert told(baseline(asa=0.9, br=0.5), document(asa=0.95), metrics=["asa", "br"]) == ["m 4 br in this run"]
+    rows = [{"method": "m", "k_requested": 9, "asa": 0.9}]
+    failed = told(baseline(), document(asa=0.95), summary=rows)
+    assert failed == ["m 4 scored in the baseline as here", "m 9 scored here as in the baseline"]
 
 
 def test_means_over_fewer_pairs_than_the_baselines_fail(baseline):

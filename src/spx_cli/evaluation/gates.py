@@ -153,17 +153,20 @@ class Conditions:
         before = {_key(row): row for row in baseline[part]}
         scored, then = (Counter(map(_key, some)) for some in (document.rows(), baseline.get("rows", ())))
         for row in rows:
-            old = before.pop(_key(row), {})
+            old = before.pop(_key(row), None)
             names = self._compared(row, document, baseline)
-            for name, slack in names.items():
-                yield _regression(row, old, name, slack)
+            if old is None and names:
+                yield _verdict(row, "scored in the baseline as here", math.nan, passed=False)
+            elif old is not None:
+                for name, slack in names.items():
+                    yield _regression(row, old, name, slack)
             n, m = scored[_key(row)], then[_key(row)]
             if names and n < m:
                 yield _verdict(row, f"scored on as many pairs as the baseline, {m}", n, passed=False)
         peers = {*document.header.get("peers", ()), *baseline.get("peers", ())}
         for row in before.values():
             if self._compared(row, document, baseline) and row["method"] not in peers:
-                yield _verdict(row, "scored as in the baseline", math.nan, passed=False)
+                yield _verdict(row, "scored here as in the baseline", math.nan, passed=False)
 
     def _compared(self, row: Row, document: Outcome, baseline: Mapping[str, Any]) -> dict[str, float]:
         """Return the metrics in which a row is compared with the baseline, and how much worse each may be."""
