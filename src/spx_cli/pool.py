@@ -172,6 +172,12 @@ def _undisturbed() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         handlers = {known: signal.getsignal(known) for known in (signal.SIGINT, signal.SIGTERM)}
         handlers = {known: handler for known, handler in handlers.items() if callable(handler)}
+
+    def deliver() -> None:
+        while pending:
+            number, frame = pending.pop(0)
+            handlers[number](number, frame)
+
     for known in handlers:
         signal.signal(known, lambda *caught: pending.append(caught))
     # A handler is not inherited, a blocked signal is; but blocked here it would still interrupt another thread.
@@ -181,11 +187,10 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if blocked is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        with ExitStack() as restored:  # all of them, whatever one of them does when its signal comes just now
-            for caught in pending:
-                restored.callback(handlers[caught[0]], *caught)
+        with ExitStack() as last:  # restores all of them, whatever one does when its signal comes just now
+            last.callback(deliver)
             for known, handler in handlers.items():
-                restored.callback(signal.signal, known, handler)
+                last.callback(signal.signal, known, handler)
 
 
 class _Context(SpawnContext):
