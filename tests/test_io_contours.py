@@ -7,7 +7,7 @@ from scipy.io import savemat
 
 from spx_cli.contours.folder import ContourFolder
 from spx_cli.datasets import Entry
-from spx_cli.errors import DataError, FormatError, LabelError, SpxError, UnknownName
+from spx_cli.errors import DataError, FormatError, LabelError, ParameterError, SpxError, UnknownName
 from spx_cli.io import CONTOUR_FORMATS, read_contours, write_contours
 
 SOFT = np.linspace(0, 1, 35, dtype=np.float32).reshape(5, 7)
@@ -37,6 +37,13 @@ def test_an_ultrametric_map_is_read_at_the_size_of_the_image(tmp_path):
     savemat(tmp_path / "x.mat", {"ucm2": double})
     np.testing.assert_array_equal(read_contours(tmp_path / "x.mat", size=(5, 7)), SOFT)
     assert read_contours(tmp_path / "x.mat").shape == (11, 15)
+
+
+def test_what_is_no_size(tmp_path):
+    write_contours(tmp_path / "a.png", np.zeros((2, 3)))
+    for size in ((2, 3, 3), 6, (2.0, 3.0)):
+        with pytest.raises(ParameterError, match="size must be two whole numbers"):
+            read_contours(tmp_path / "a.png", size=size)
 
 
 def test_refused(tmp_path):

@@ -15,7 +15,7 @@ from spx_cli.io import tiff
 from spx_cli.io.codec import open_header
 from spx_cli.io.files import atomic, reading
 from spx_cli.io.image import PNG_OPTIONS
-from spx_cli.io.labels import FORMATS, Wanted, read_npy
+from spx_cli.io.labels import FORMATS, Wanted, checked_size, read_npy
 from spx_cli.registry import unknown
 from spx_cli.types import Contours
 
@@ -33,17 +33,18 @@ def read_contours(path: str | Path, *, size: tuple[int, int] | None = None) -> C
         with the cracks between pixels in its even rows and columns, is read where they cross: ucm2(3:2:end, 3:2:end).
 
     Raises UnknownName for another suffix, FormatError for a file that is not what its name says or holds values of
-    another kind or outside 0 to 1, LabelError for another size.
+    another kind or outside 0 to 1, LabelError for another size, ParameterError for one that is not two whole numbers.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in CONTOUR_SUFFIXES:
         raise unknown("suffix of a contour map", suffix, CONTOUR_SUFFIXES)
+    size = checked_size(size)
     with reading(path, "contour map") as file:
         values = _READERS[suffix](file)
         if size is not None and values.shape == (2 * size[0] + 1, 2 * size[1] + 1):
             values = values[2::2, 2::2]
         contours = _scaled(values)
-    if size is not None and contours.shape != tuple(size):
+    if size is not None and contours.shape != size:
         found = " x ".join(map(str, contours.shape))
         raise LabelError(f"{path}: the contour map is {found}, expected {size[0]} x {size[1]}")
     return contours

@@ -65,7 +65,7 @@ def read_labels(
     read = READERS.get(Path(path).suffix.lower())
     if read is None:
         raise unknown("suffix of a label map", Path(path).suffix, READERS)
-    wanted = Wanted(_checked_size(size), check_limit(max_pixels), colours)
+    wanted = Wanted(checked_size(size), check_limit(max_pixels), colours)
     with reading(path, "label map") as file:
         labels = _checked(read(file, wanted))
         wanted.check(*labels.shape)
@@ -77,7 +77,7 @@ def read_ground_truth(path: str | Path, *, size: Size | None = None) -> tuple[La
 
     size : (height, width) that they must have. Raises FormatError for a file of something else, else as `read_labels`.
     """
-    wanted = Wanted(_checked_size(size))
+    wanted = Wanted(checked_size(size))
     with reading(path, "BSDS annotation") as file:
         return tuple(_checked(matrix) for matrix in mat.read_ground_truth(file, wanted.check))
 
@@ -142,7 +142,7 @@ def _check_metadata(metadata: Mapping[str, Any] | None) -> None:
             raise ParameterError(f"metadata {name!r} cannot be JSON: {reason(error)}") from None
 
 
-def _checked_size(size: Size | None) -> Size | None:
+def checked_size(size: Size | None) -> Size | None:
     """Return a size as two ints; ParameterError for anything else, such as the shape of an image."""
     if size is None:
         return None

@@ -244,7 +244,7 @@ class TorchMethod(Method):
             raise WeightsError(f"{source}: no network of {self.name}: {error}") from None
         for field in fields(self):
             asked, found = getattr(self, field.name), getattr(shaped, field.name)
-            if found != asked != field.default and field.name != "contours":  # which a network may see in vain
+            if found != asked != field.default and field.name != "contours":
                 raise WeightsError(f"{source}: {field.name}={asked} is not that of the network, which has {found}")
         return shaped
 
@@ -286,6 +286,7 @@ class TorchMethod(Method):
         shaped = self._shaped(state, "the network to bind")
         own = shaped._unfilled()
         fill(own, state, "the network to bind")
+        # as asked for: a network may see contours in vain
         told: dict[str, Any] = {name: value for name, value in vars(self).items() if name == "contours"}
         bound = replace(shaped, weights=f"{_BOUND}{weights.digest(state)[:16]}", **told)
         bound.__dict__.update(network=self._ready(own, where), _bound=state)
